@@ -1,0 +1,1 @@
+"""Viewfinder: a phone's videos in, an image classifier for that phone out."""

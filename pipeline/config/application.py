@@ -1,0 +1,68 @@
+"""Makes a stage an ordinary Hydra application with typed values and readable errors."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+
+from pipeline.errors import PipelineError
+
+CONF_FOLDER = Path(__file__).resolve().parents[2] / "conf"
+
+Stage = TypeVar("Stage")
+
+
+def run_stage(name: str, schema: type[Stage], stage: Callable[[Stage], None]) -> None:
+    """Run a stage on the configuration that Hydra composes from conf/<name>.yaml and the command line.
+
+    A `PipelineError` is printed without a traceback and ends the process with status 1. Ctrl-C ends it with status 130.
+
+    Args:
+        name: Stage name; conf/<name>.yaml lists `<name>_schema` first in its defaults.
+        schema: Dataclass that types the configuration.
+        stage: Does the work.
+    """
+    register(name, schema)
+
+    def task(config: DictConfig) -> None:
+        try:
+            stage(typed(config))
+        except PipelineError as error:
+            print_error(name, error)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            sys.stderr.write(f"\n{name}: interrupted; what was computed so far is kept in .cache/\n")
+            sys.exit(130)
+
+    hydra.main(version_base="1.3", config_path=str(CONF_FOLDER), config_name=name)(task)()
+
+
+def register(name: str, schema: type[Any]) -> None:
+    """Make a stage's dataclass known to Hydra as `<name>_schema`."""
+    ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+
+
+def typed(config: DictConfig) -> Any:
+    """Turn a composed configuration into its dataclass, whose `__post_init__` checks the ranges.
+
+    Raises:
+        PipelineError: If a value is missing or out of its range.
+    """
+    try:
+        return OmegaConf.to_object(config)
+    except MissingMandatoryValue as error:
+        raise PipelineError(
+            found=f"no value for `{error.full_key}`",
+            expected="a value for every key",
+            remedy=f"give it in params.yaml, or on the command line as {error.full_key}=...",
+        ) from error
+
+
+def print_error(name: str, error: PipelineError) -> None:
+    """Print an error that a person can mend to stderr."""
+    sys.stderr.write(f"\n{name}: {error}\n")

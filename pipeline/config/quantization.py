@@ -1,0 +1,63 @@
+"""What conf/quantization/<scheme>.yaml may hold."""
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from pipeline.config.ranges import one_of
+from pipeline.errors import PipelineError
+
+KINDS = ("none", "weight_only", "dynamic", "static")
+WEIGHT_TYPES = ("float", "int")
+_FLOAT_BITS = 32
+
+
+@dataclass
+class QuantizationConfig:
+    """What a scheme does to the backbone.
+
+    Attributes:
+        scheme: Name of the scheme, which is the name of its file.
+        kind: `none` leaves the backbone alone; `weight_only` stores weights small and computes in float32; `dynamic`
+            computes in integers, with activations scaled picture by picture; `static` computes in integers, with
+            activations scaled once, by calibration.
+        weight_bits: Bits of a stored weight: 32, 16 (float) or 8, 4 (int). Depthwise convolutions have no 4-bit
+            form and take 8.
+        weight_type: `float` or `int`.
+        activation_bits: 32 (float), or 8 or 16 with `static`.
+        algorithm: How scales are chosen: a value of litert_quantizer's AlgorithmName.
+    """
+
+    scheme: str = MISSING
+    kind: str = MISSING
+    weight_bits: int = MISSING
+    weight_type: str = MISSING
+    activation_bits: int = MISSING
+    algorithm: str = MISSING
+
+    def __post_init__(self) -> None:
+        """Check that the values can be had together."""
+        if MISSING in (self.kind, self.weight_bits, self.weight_type, self.activation_bits):
+            return
+        one_of("quantization.kind", self.kind, KINDS)
+        one_of("quantization.weight_type", self.weight_type, WEIGHT_TYPES)
+        found = (self.weight_type, self.weight_bits, self.activation_bits)
+        if found not in _combinations(self.kind):
+            raise PipelineError(
+                found="quantization.weight_type: {}, quantization.weight_bits: {}, quantization.activation_bits: {}"
+                " with quantization.kind: {}".format(*found, self.kind),
+                expected="weight_type, weight_bits, activation_bits: "
+                + " or ".join(f"({', '.join(map(str, values))})" for values in _combinations(self.kind)),
+                remedy=f"correct conf/quantization/{self.scheme}.yaml",
+            )
+
+
+def _combinations(kind: str) -> list[tuple[str, int, int]]:
+    """Return the (weight_type, weight_bits, activation_bits) that LiteRT has kernels for."""
+    if kind == "none":
+        return [("float", _FLOAT_BITS, _FLOAT_BITS)]
+    if kind == "weight_only":
+        return [("float", 16, _FLOAT_BITS), ("int", 8, _FLOAT_BITS), ("int", 4, _FLOAT_BITS)]
+    if kind == "dynamic":
+        return [("int", 8, _FLOAT_BITS), ("int", 4, _FLOAT_BITS)]
+    return [("int", 8, 8), ("int", 4, 8), ("int", 8, 16)]

@@ -1,0 +1,39 @@
+"""What `split:` in params.yaml may hold."""
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from pipeline.config.ranges import at_least, between
+from pipeline.errors import PipelineError
+
+
+@dataclass
+class SplitConfig:
+    """How many of 100 takes go to each part; the rest is for training."""
+
+    validation_percent: float = MISSING
+    test_percent: float = MISSING
+    block_gap_percent: float = MISSING
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        between("split.validation_percent", self.validation_percent, 1, 90)
+        between("split.test_percent", self.test_percent, 1, 90)
+        at_least("split.block_gap_percent", self.block_gap_percent, 0)
+        taken = self.validation_percent + self.test_percent + 2 * self.block_gap_percent
+        if taken > 95:
+            raise PipelineError(
+                found=f"split.validation_percent: {self.validation_percent:g}, "
+                f"split.test_percent: {self.test_percent:g}, "
+                f"split.block_gap_percent: {self.block_gap_percent:g} (twice)",
+                expected="at most 95 together, so that something is left to train on",
+                remedy="lower split.validation_percent or split.test_percent in params.yaml",
+            )
+
+
+@dataclass
+class SplitStage:
+    """Configuration of `python -m pipeline.split`."""
+
+    split: SplitConfig = MISSING

@@ -1,0 +1,47 @@
+"""What `training:` in params.yaml and conf/train.yaml may hold."""
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from pipeline.config.ranges import above, at_least, between
+from pipeline.errors import PipelineError
+
+
+@dataclass
+class TrainingConfig:
+    """How the head is trained. Names and meanings follow the flags of retrain.py where it has them."""
+
+    steps: int = MISSING
+    learning_rate: float = MISSING
+    train_batch_size: int = MISSING
+    validation_batch_size: int = MISSING
+    eval_step_interval: int = MISSING
+    dropout: float = MISSING
+    weight_decay: float = MISSING
+    class_balance: bool = MISSING
+    seed: int = MISSING
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        at_least("training.steps", self.steps, 1)
+        above("training.learning_rate", self.learning_rate, 0)
+        at_least("training.train_batch_size", self.train_batch_size, 1)
+        at_least("training.eval_step_interval", self.eval_step_interval, 1)
+        between("training.dropout", self.dropout, 0, 0.95)
+        at_least("training.weight_decay", self.weight_decay, 0)
+        at_least("training.seed", self.seed, 0)
+        if self.validation_batch_size < 1 and self.validation_batch_size != -1:
+            raise PipelineError(
+                found=f"training.validation_batch_size: {self.validation_batch_size}",
+                expected="-1 (all validation frames at once) or a number of at least 1",
+                remedy="correct `training.validation_batch_size` in params.yaml",
+            )
+
+
+@dataclass
+class TrainStage:
+    """Configuration of `python -m pipeline.train`."""
+
+    scheme: str = MISSING
+    training: TrainingConfig = MISSING

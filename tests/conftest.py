@@ -1,0 +1,17 @@
+"""Settings and tools that many tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give an empty folder and change into it: the pipeline's paths are relative to the project's folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
