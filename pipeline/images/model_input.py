@@ -1,0 +1,90 @@
+"""The one function that turns a picture into the model's input, and it does what a phone does.
+
+MediaPipe Tasks, which Android and iOS apps use, stretches the whole frame to the model's input with OpenCV's
+`warpPerspective` in fixed-point arithmetic, without anti-aliasing: output pixel i looks at source position
+i * source / output (corner-aligned, no half-pixel shift), rounded to 1/32 pixel, and the four neighbours are blended
+with integer weights. That was read off MediaPipe's answers: `tests/test_mediapipe.py` shows every pixel equal. Pillow's
+and OpenCV's `resize` differ from it by several grey levels on average.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import PipelineError
+from pipeline.images.resize_choices import RESIZE_CHOICES
+
+_FRACTION_BITS = 5  # OpenCV's INTER_BITS: positions are rounded to 1/32 pixel
+_ONE = 1 << _FRACTION_BITS
+
+Rgb = npt.NDArray[np.uint8]
+
+
+def to_model_input(rgb: Rgb, input_pixels: int, resize: str) -> Rgb:
+    """Scale an upright picture to the square that the model takes.
+
+    Args:
+        rgb: uint8 [height, width, 3], 0..255.
+        input_pixels: Side of the model's square input.
+        resize: `stretch` squeezes the whole picture into the square, as phones do; `crop` takes the largest centred
+            square first; `pad` keeps the aspect ratio and fills the rest with black, the picture centred.
+
+    Returns:
+        uint8 [input_pixels, input_pixels, 3].
+
+    Raises:
+        PipelineError: If `resize` is none of these.
+    """
+    height, width = rgb.shape[:2]
+    if resize == "stretch":
+        return _stretch(rgb, input_pixels, input_pixels)
+    if resize == "crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return _stretch(rgb[top : top + side, left : left + side], input_pixels, input_pixels)
+    if resize == "pad":
+        return _pad(rgb, input_pixels)
+    raise PipelineError(
+        found=f"resize: {resize}",
+        expected=f"one of {', '.join(RESIZE_CHOICES)}",
+        remedy="set `resize` in params.yaml to one of these",
+    )
+
+
+def _pad(rgb: Rgb, side: int) -> Rgb:
+    """Scale the longer side of a picture to `side` and centre it on black."""
+    height, width = rgb.shape[:2]
+    longer = max(height, width)
+    inner_height, inner_width = max(1, round(side * height / longer)), max(1, round(side * width / longer))
+    top, left = (side - inner_height) // 2, (side - inner_width) // 2
+    square = np.zeros((side, side, 3), np.uint8)
+    square[top : top + inner_height, left : left + inner_width] = _stretch(rgb, inner_height, inner_width)
+    return square
+
+
+def _stretch(rgb: Rgb, height: int, width: int) -> Rgb:
+    """Blend the four neighbours of each output pixel's source position (see the module's text).
+
+    Weights are at most 32 * 32 and pixels at most 255, so the first blend fits into 16 bits.
+    """
+    row, next_row, row_weight = _axis(rgb.shape[0], height)
+    column, next_column, column_weight = _axis(rgb.shape[1], width)
+    lower = row_weight.astype(np.uint16)[:, None, None]
+    right = column_weight[None, :, None]
+    rows = rgb[row] * (_ONE - lower) + rgb[next_row] * lower
+    blended: npt.NDArray[Any] = rows.take(column, 1) * (_ONE - right) + rows.take(next_column, 1) * right
+    half = 1 << (2 * _FRACTION_BITS - 1)
+    pixels: Rgb = ((blended + half) >> (2 * _FRACTION_BITS)).astype(np.uint8)
+    return pixels
+
+
+@lru_cache(maxsize=64)
+def _axis(
+    source_pixels: int, target_pixels: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.uint32]]:
+    """Return, for each target pixel along one axis, both source neighbours and the second one's weight in 1/32."""
+    position = np.rint(np.arange(target_pixels) * (source_pixels / target_pixels) * _ONE).astype(np.intp)
+    first = position >> _FRACTION_BITS
+    return first, np.minimum(first + 1, source_pixels - 1), (position & (_ONE - 1)).astype(np.uint32)
