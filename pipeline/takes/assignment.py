@@ -1,0 +1,45 @@
+"""Which take goes to which part: by hash, by take, and at least one take of each label in each part."""
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+from pipeline.takes.splits import PARTS, TEST, TRAIN, VALIDATION
+
+MIN_TAKES = len(PARTS)
+
+
+def assign_takes(
+    label: str, names: Iterable[str], *, validation_percent: float, test_percent: float
+) -> Mapping[str, str]:
+    """Assign the takes of one label to parts.
+
+    A take's place is a hash of its label and name, so it depends neither on where the project lies nor on the other
+    takes. Validation lies at the lower end, test at the upper end, train between them. A part that would stay empty
+    borrows the take whose place is nearest to it; so a new take moves no other as a rule, and one at most as long as
+    two takes of the label have their own place in train. (With fewer, two can move: some sets of three and four takes
+    admit no rule without a memory that does better.)
+
+    Args:
+        label: The label.
+        names: At least `MIN_TAKES` different take names.
+        validation_percent: Share of places for validation.
+        test_percent: Share of places for test.
+
+    Returns:
+        The part of each name; every part has at least one.
+    """
+    places = {name: place_of(f"{label}/{name}") for name in names}
+    order = sorted(places, key=lambda name: (places[name], name))
+    num_own_validation = sum(place < validation_percent for place in places.values())
+    num_own_test = sum(place >= 100 - test_percent for place in places.values())
+    num_validation = min(max(num_own_validation, 1), len(order) - 2)
+    num_test = min(max(num_own_test, 1), len(order) - 1 - num_validation)
+    num_train = len(order) - num_validation - num_test
+    return dict(zip(order, [VALIDATION] * num_validation + [TRAIN] * num_train + [TEST] * num_test, strict=True))
+
+
+def place_of(name: str) -> float:
+    """Return a number in [0, 100) that depends on the name alone (Unicode NFC, so macOS and Linux agree)."""
+    digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 * 100

@@ -1,0 +1,106 @@
+"""The split file: which take, or which block of a take, belongs to which part."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.errors import PipelineError
+from pipeline.files import write_text
+
+TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A row of data/splits.csv: a stretch of a take, mostly all of it.
+
+    Attributes:
+        label: Folder name under data/videos or data/photos.
+        take: File or folder name, which is unique within the label.
+        path: Where the take lies, relative to the project's folder.
+        sha256: Hash of the take's content.
+        part: `train`, `validation` or `test`.
+        start: Where the block begins, as a fraction of the take's frames, 0..1.
+        end: Where it ends, exclusive.
+    """
+
+    label: str
+    take: str
+    path: str
+    sha256: str
+    part: str
+    start: float
+    end: float
+
+    @property
+    def name(self) -> str:
+        """Return the take's name as people know it."""
+        return f"{self.label}/{self.take}"
+
+
+@dataclass(frozen=True)
+class Take:
+    """A take with its blocks."""
+
+    label: str
+    name: str
+    path: Path
+    sha256: str
+    blocks: tuple[Block, ...]
+
+    @property
+    def table(self) -> Path:
+        """Return the take's Parquet file, relative to the output folder of whichever stage wrote it."""
+        return Path(self.label) / f"{self.name}.parquet"
+
+    def has_part(self, *parts: str) -> bool:
+        """Tell whether any of the take's frames belong to one of these parts."""
+        return any(block.part in parts for block in self.blocks)
+
+    def indices_of_part(self, part: str, num_frames: int) -> list[int]:
+        """Return which of the take's frames belong to a part, ascending."""
+        return [
+            index
+            for index in range(num_frames)
+            if any(
+                block.part == part and block.start <= (index + 0.5) / num_frames < block.end for block in self.blocks
+            )
+        ]
+
+
+def write_splits(path: Path, blocks: Sequence[Block]) -> None:
+    """Write the split file, sorted by label, take and start."""
+    ordered = sorted(blocks, key=lambda block: (block.label, block.take, block.start))
+    table = pd.DataFrame([asdict(block) for block in ordered], columns=[field.name for field in fields(Block)])
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def read_takes(path: Path) -> list[Take]:
+    """Read the split file and gather the blocks of each take, in the file's order.
+
+    Raises:
+        PipelineError: If the file is missing or was changed by hand into something else.
+    """
+    text_columns = dict.fromkeys(("label", "take", "path", "sha256", "part"), str)
+    try:
+        rows = pd.read_csv(path, dtype=text_columns, keep_default_na=False).to_dict("records")
+        blocks = [Block(**{str(key): value for key, value in row.items()}) for row in rows]
+    except (OSError, ValueError, TypeError) as error:
+        raise PipelineError(
+            found=f"{path} cannot be read ({error})",
+            expected="the table that the stage `split` writes",
+            remedy="run `dvc repro split`",
+        ) from error
+    takes: dict[tuple[str, str], list[Block]] = {}
+    for block in blocks:
+        takes.setdefault((block.label, block.take), []).append(block)
+    return [
+        Take(label, take, Path(group[0].path), group[0].sha256, tuple(group)) for (label, take), group in takes.items()
+    ]
+
+
+def labels_of(takes: Sequence[Take]) -> list[str]:
+    """Return the labels in the order of the model's output: sorted by code point."""
+    return sorted({take.label for take in takes})

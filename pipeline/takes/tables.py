@@ -1,0 +1,56 @@
+"""The tables that takes are stored in: one Parquet file a take, one row a frame. Schemas are written here only."""
+
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import PipelineError
+
+# frame_id does not hold the take's or the label's name, so that renaming changes no table. pts_seconds counts from the
+# take's first frame and is null for photos. image is an encoded JPEG.
+FRAMES = pa.schema([("frame_id", pa.string()), ("pts_seconds", pa.float64()), ("image", pa.binary())])
+
+# copy counts from 1 for augmented frames and is 0 for the frame itself.
+AUGMENTED = pa.schema(
+    [("frame_id", pa.string()), ("copy", pa.int16()), ("pts_seconds", pa.float64()), ("image", pa.binary())]
+)
+
+
+def bottlenecks_schema(feature_length: int) -> pa.Schema:
+    """Return the schema of bottlenecks: a row for each row of frames or augmented frames, with its feature vector."""
+    return pa.schema(
+        [
+            ("frame_id", pa.string()),
+            ("copy", pa.int16()),
+            ("pts_seconds", pa.float64()),
+            ("feature", pa.list_(pa.float32(), feature_length)),
+        ]
+    )
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """Encode a table; equal tables give equal bytes.
+
+    Nothing is compressed: JPEG files and float features hardly shrink, and DVC and the reader gain speed.
+    """
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="none", use_dictionary=False, write_statistics=False)
+    return sink.getvalue()
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a table, or some of its columns.
+
+    Raises:
+        PipelineError: If the file is missing or no whole Parquet file.
+    """
+    try:
+        return pq.read_table(path, columns=columns, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        raise PipelineError(
+            found=f"{path} cannot be read ({error})",
+            expected="a Parquet file written by an earlier stage",
+            remedy="run `dvc repro`, or `dvc checkout` if the file was changed by hand",
+        ) from error
