@@ -1,0 +1,222 @@
+"""EfficientNet-Lite, a family of convolutional networks made for phones.
+
+Architecture: M. Tan and Q. Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
+https://arxiv.org/abs/1905.11946, with the changes of the Lite variants: no squeeze-and-excite, ReLU6 in place of
+swish, stem and head of one size in all variants,
+https://github.com/tensorflow/tpu/blob/master/models/official/efficientnet/lite/README.md
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.backbones.quiet_tensorflow import keras
+from pipeline.errors import PipelineError
+
+NUM_STEM_CHANNELS = 32
+FEATURE_LENGTH = 1280
+MIN_INPUT_PIXELS = 32  # the network halves the picture five times
+BATCH_NORM_EPSILON = 1e-3
+
+
+class Stage(NamedTuple):
+    """Some blocks of the same kind in a row; the first of them has the stride."""
+
+    num_blocks: int
+    kernel_pixels: int
+    stride_pixels: int
+    expansion: int
+    num_channels: int
+
+
+# Table 1 of the paper, EfficientNet-B0.
+STAGES = (
+    Stage(num_blocks=1, kernel_pixels=3, stride_pixels=1, expansion=1, num_channels=16),
+    Stage(num_blocks=2, kernel_pixels=3, stride_pixels=2, expansion=6, num_channels=24),
+    Stage(num_blocks=2, kernel_pixels=5, stride_pixels=2, expansion=6, num_channels=40),
+    Stage(num_blocks=3, kernel_pixels=3, stride_pixels=2, expansion=6, num_channels=80),
+    Stage(num_blocks=3, kernel_pixels=5, stride_pixels=1, expansion=6, num_channels=112),
+    Stage(num_blocks=4, kernel_pixels=5, stride_pixels=2, expansion=6, num_channels=192),
+    Stage(num_blocks=1, kernel_pixels=3, stride_pixels=1, expansion=6, num_channels=320),
+)
+
+
+def build(
+    *, width: float, depth: float, input_pixels: int, mean: float, std: float, num_classes: int | None = None
+) -> keras.Model:
+    """Build the network with random weights.
+
+    Args:
+        width: Factor on the number of channels of every stage; stem and head keep theirs.
+        depth: Factor on the number of blocks of every stage but the first and the last.
+        input_pixels: Width and height of the input, at least 32; it need not be a multiple of anything.
+        mean: The graph computes (pixel - mean) / std.
+        std: See mean.
+        num_classes: None for the feature vector; a number for a classifier on top of it.
+
+    Returns:
+        A model from "image", uint8 [1, input_pixels, input_pixels, 3], RGB 0..255, to "features", float32 [1, 1280],
+        0..6, or to "fc", float32 probabilities [1, num_classes].
+
+    Raises:
+        PipelineError: input_pixels is too small.
+    """
+    if input_pixels < MIN_INPUT_PIXELS:
+        raise PipelineError(
+            found=f"input_pixels: {input_pixels}",
+            expected=f"at least {MIN_INPUT_PIXELS}; EfficientNet-Lite halves the picture five times",
+            remedy="raise input_pixels in conf/backbone/; 128 to 260 are sensible for pretrained weights",
+        )
+    image = keras.Input((input_pixels, input_pixels, 3), batch_size=1, dtype="uint8", name="image")
+    x = keras.layers.Rescaling(1 / std, -mean / std, name="normalization")(image)
+    x = _convolution(x, "_conv_stem", "_bn0", NUM_STEM_CHANNELS, kernel_pixels=3, stride_pixels=2)
+    x = _blocks(x, width, depth)
+    x = _convolution(x, "_conv_head", "_bn1", FEATURE_LENGTH)
+    x = keras.layers.GlobalAveragePooling2D(name="features")(x)
+    if num_classes is not None:
+        x = keras.layers.Dense(num_classes, activation="softmax", name=_layer_name("_fc"))(x)
+    return keras.Model(image, x, name="efficientnet_lite")
+
+
+def load_weights(model: keras.Model, state_dict: dict[str, np.ndarray], name: str) -> None:
+    """Give every layer its weights.
+
+    Args:
+        model: What `build` returned.
+        state_dict: Weights by torch's names and in torch's layouts. Counters (`num_batches_tracked`) are ignored, and
+            so is the classifier (`_fc`) where the model has none.
+        name: What to call the weights in errors.
+
+    Raises:
+        PipelineError: A layer finds no weights or weights of another shape, or weights find no layer.
+    """
+    unused = {key for key in state_dict if not key.endswith(".num_batches_tracked")}
+    if "fc" not in {layer.name for layer in model.layers}:
+        unused -= {"_fc.weight", "_fc.bias"}
+    for layer in model.layers:
+        entries = [(f"{_state_dict_name(layer.name)}.{part}", axes) for part, axes in _parts(layer)]
+        layer.set_weights(
+            [
+                _entry(state_dict, key, axes, tuple(variable.shape), f"{name}: layer {layer.name}")
+                for (key, axes), variable in zip(entries, layer.weights, strict=True)
+            ]
+        )
+        unused -= {key for key, _ in entries}
+    if unused:
+        raise PipelineError(
+            found=f"{name} has weights that no layer of the model takes: {', '.join(sorted(unused))}",
+            expected="the weights of this very architecture",
+            remedy="make width and depth in conf/backbone/ those that the weights were trained with",
+        )
+
+
+def _blocks(x: keras.KerasTensor, width: float, depth: float) -> keras.KerasTensor:
+    """Append all stages: feature maps [1, h, w, 32] -> [1, h / 16, w / 16, channels of the last stage]."""
+    index = 0
+    for stage in STAGES:
+        ends = stage in (STAGES[0], STAGES[-1])  # the Lite variants repeat neither
+        for repetition in range(stage.num_blocks if ends else math.ceil(stage.num_blocks * depth)):
+            x = _block(
+                x,
+                f"_blocks.{index}",
+                stage._replace(
+                    num_channels=_scaled_channels(stage.num_channels, width),
+                    stride_pixels=stage.stride_pixels if repetition == 0 else 1,
+                ),
+            )
+            index += 1
+    return x
+
+
+def _block(x: keras.KerasTensor, prefix: str, stage: Stage) -> keras.KerasTensor:
+    """Append an inverted residual: widen, filter each channel alone, narrow, and add the input where shapes allow."""
+    num_channels = x.shape[-1]
+    y = x
+    if stage.expansion != 1:
+        y = _convolution(y, f"{prefix}._expand_conv", f"{prefix}._bn0", num_channels * stage.expansion)
+    depthwise = keras.layers.DepthwiseConv2D(
+        stage.kernel_pixels,
+        stage.stride_pixels,
+        "same",
+        use_bias=False,
+        name=_layer_name(f"{prefix}._depthwise_conv"),
+    )
+    y = _normalized(depthwise(y), f"{prefix}._bn1")
+    y = _convolution(y, f"{prefix}._project_conv", f"{prefix}._bn2", stage.num_channels, activation=False)
+    if stage.stride_pixels == 1 and num_channels == stage.num_channels:
+        y = keras.layers.Add(name=_layer_name(f"{prefix}._add"))([x, y])
+    return y
+
+
+def _convolution(
+    x: keras.KerasTensor,
+    convolution_name: str,
+    norm_name: str,
+    num_channels: int,
+    *,
+    kernel_pixels: int = 1,
+    stride_pixels: int = 1,
+    activation: bool = True,
+) -> keras.KerasTensor:
+    """Append a convolution with its batch normalization and, unless told not to, ReLU6."""
+    convolution = keras.layers.Conv2D(
+        num_channels, kernel_pixels, stride_pixels, "same", use_bias=False, name=_layer_name(convolution_name)
+    )
+    return _normalized(convolution(x), norm_name, activation=activation)
+
+
+def _normalized(x: keras.KerasTensor, name: str, *, activation: bool = True) -> keras.KerasTensor:
+    x = keras.layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, name=_layer_name(name))(x)
+    return keras.layers.ReLU(6.0, name=_layer_name(f"{name}-relu6"))(x) if activation else x
+
+
+def _scaled_channels(num_channels: int, width: float) -> int:
+    """Scale and round to a multiple of 8, never down by more than a tenth (round_filters of the authors' code)."""
+    scaled = num_channels * width
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * scaled else rounded + 8
+
+
+def _layer_name(state_dict_name: str) -> str:
+    """Turn `_blocks.0._bn1` into `blocks-0-_bn1`.
+
+    A layer's name must not begin with an underscore nor hold a dot: Keras' export fails on a dot, TFLiteConverter hides
+    that failure, goes on another way and dies with "'NoneType' object has no attribute ...". All layers are named, for
+    Keras' own names count up through the life of a process and would end up in the converted file.
+    """
+    return state_dict_name.removeprefix("_").replace(".", "-")
+
+
+def _state_dict_name(layer_name: str) -> str:
+    """Undo `_layer_name`."""
+    return "_" + layer_name.replace("-", ".")
+
+
+def _parts(layer: keras.layers.Layer) -> list[tuple[str, tuple[int, ...] | None]]:
+    """List a layer's entries in a state dict, in Keras' order, each with how its axes turn into Keras' ones."""
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return [("weight", (2, 3, 0, 1))]  # (channel, 1, height, width) -> (height, width, channel, 1)
+    if isinstance(layer, keras.layers.Conv2D):
+        return [("weight", (2, 3, 1, 0))]  # (out, in, height, width) -> (height, width, in, out)
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return [(part, None) for part in ("weight", "bias", "running_mean", "running_var")]
+    if isinstance(layer, keras.layers.Dense):
+        return [("weight", (1, 0)), ("bias", None)]
+    return []
+
+
+def _entry(
+    state_dict: dict[str, np.ndarray], key: str, axes: tuple[int, ...] | None, shape: tuple[int, ...], name: str
+) -> np.ndarray:
+    """Return an entry in Keras' layout, checked against the shape (Keras' layout) that a layer needs."""
+    value = state_dict.get(key)
+    if value is not None and axes is not None and value.ndim == len(axes):
+        value = value.transpose(axes)
+    if value is None or value.shape != shape:
+        raise PipelineError(
+            found=f"{name} finds no {key}" if value is None else f"{name} finds {key} of shape {value.shape}",
+            expected=f"an entry {key} of shape {shape} (in Keras' order of axes)",
+            remedy="make width and depth in conf/backbone/ those that the weights were trained with",
+        )
+    return value
