@@ -1,0 +1,1 @@
+"""Everything about .tflite files: running, quantizing, joining and describing them."""

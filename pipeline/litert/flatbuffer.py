@@ -1,0 +1,123 @@
+"""Reads and writes .tflite files as objects, and knows where a model's head begins.
+
+The objects are those of LiteRT's generated schema (`ModelT` and its parts).
+"""
+
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert import schema_py_generated as schema
+
+from pipeline.errors import PipelineError
+
+LOGITS_NAME = b"logits"
+PROBABILITIES_NAME = b"probabilities"
+METADATA_NAME = b"TFLITE_METADATA"
+HEAD_OPERATORS = ("FULLY_CONNECTED", "SOFTMAX")
+
+_FILE_IDENTIFIER = b"TFL3"
+_BUFFER_ALIGNMENT_BYTES = 16  # `force_align: 16` of Buffer.data in the schema, which Python's generated code forgets
+_OPERATOR_NAMES: dict[int, str] = {
+    value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)
+}
+_TENSOR_TYPE_NAMES: dict[int, str] = {
+    value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)
+}
+
+
+class _AlignedBuffer:
+    """Packs itself like the schema's BufferT, but aligned, which XNNPACK reads faster and some kernels insist on."""
+
+    def __init__(self, data: npt.NDArray[np.uint8]) -> None:
+        self._data = data
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802 - the name that ModelT.Pack calls
+        """Write the buffer and return its offset."""
+        builder.Prep(_BUFFER_ALIGNMENT_BYTES, self._data.size)
+        data = builder.CreateNumpyVector(self._data)
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, data)
+        return int(schema.BufferEnd(builder))
+
+
+def read_model(content: bytes) -> Any:
+    """Read a .tflite file.
+
+    Args:
+        content: The file. Anything behind the flatbuffer, such as a zip of labels, is left out.
+
+    Returns:
+        The schema's `ModelT`, with the data of every buffer in place: LiteRT's quantizer puts them behind the
+        flatbuffer, where older runtimes do not look.
+
+    Raises:
+        PipelineError: If it is no TensorFlow Lite model, or has not exactly one graph.
+    """
+    if content[4:8] != _FILE_IDENTIFIER:
+        raise _refusal(f"a file that begins with {content[:8]!r}", "a TensorFlow Lite model (bytes 4 to 7 are TFL3)")
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
+    if len(model.subgraphs) != 1:
+        raise _refusal(f"a model with {len(model.subgraphs)} graphs", "a model with one graph")
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # 0 and 1 mean "inside", by the schema
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
+
+
+def write_model(model: Any) -> bytes:
+    """Write a .tflite file: every buffer inside and aligned. Equal models give equal bytes.
+
+    Args:
+        model: The schema's `ModelT`. It is left as it was.
+    """
+    buffers = model.buffers
+    arrays = [None if buffer.data is None else np.asarray(buffer.data, np.uint8) for buffer in buffers]
+    builder = flatbuffers.Builder(sum(0 if array is None else array.size for array in arrays) + (1 << 16))
+    model.buffers = [
+        _AlignedBuffer(array) if array is not None and array.size else schema.BufferT() for array in arrays
+    ]
+    try:
+        builder.Finish(model.Pack(builder), file_identifier=_FILE_IDENTIFIER)
+    finally:
+        model.buffers = buffers
+    return bytes(builder.Output())
+
+
+def builtin_number(model: Any, operator: Any) -> int:
+    """Return the schema's number of an operator's kind; numbers above 127 stand in the newer of two fields."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
+
+
+def operator_name(model: Any, operator: Any) -> str:
+    """Return `CONV_2D` and the like, or the own name of a custom operator (`FlexErf`)."""
+    number = builtin_number(model, operator)
+    if number == schema.BuiltinOperator.CUSTOM:
+        return str(model.operatorCodes[operator.opcodeIndex].customCode.decode())
+    return _OPERATOR_NAMES.get(number, f"operator {number}")
+
+
+def tensor_type_name(tensor: Any) -> str:
+    """Return `FLOAT32`, `INT8` and so on."""
+    return _TENSOR_TYPE_NAMES[tensor.type]
+
+
+def num_backbone_operators(model: Any) -> int:
+    """Return how many operators come before the head: all of them where there is no head.
+
+    A head is what `append_head` puts there and nothing else: the last two operators are FULLY_CONNECTED and SOFTMAX,
+    and their outputs carry the names `logits` and `probabilities`.
+    """
+    graph = model.subgraphs[0]
+    last = graph.operators[-2:]
+    names = tuple(operator_name(model, operator) for operator in last)
+    outputs = tuple(graph.tensors[operator.outputs[0]].name for operator in last)
+    has_head = names == HEAD_OPERATORS and outputs == (LOGITS_NAME, PROBABILITIES_NAME)
+    return len(graph.operators) - (2 if has_head else 0)
+
+
+def _refusal(found: str, expected: str) -> PipelineError:
+    return PipelineError(found=found, expected=expected, remedy="delete the file and run `dvc repro` to make it anew")

@@ -1,0 +1,126 @@
+"""Puts a trained head on a backbone, inside the .tflite file.
+
+Converting backbone and head together would quantize the backbone anew. Here two operators are appended to the very
+graph that computed the bottlenecks, so the features inside the shipped model are those bottlenecks, bit for bit.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert import schema_py_generated as schema
+
+from pipeline.errors import PipelineError
+from pipeline.litert.flatbuffer import (
+    HEAD_OPERATORS,
+    LOGITS_NAME,
+    METADATA_NAME,
+    PROBABILITIES_NAME,
+    num_backbone_operators,
+    read_model,
+    write_model,
+)
+
+FEATURES_NAME = b"features"
+
+_NUM_HEAD_TENSORS = 4  # weights, bias, logits, probabilities
+
+
+def append_head(backbone: bytes, weights: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]) -> bytes:
+    """Append softmax(features @ weights + bias) to a backbone, in float32.
+
+    Args:
+        backbone: A .tflite file with one output float32 [1, num_features].
+        weights: float32 [num_features, num_labels].
+        bias: float32 [num_labels].
+
+    Returns:
+        A .tflite file whose only output is `probabilities`, float32 [1, num_labels]; equal arguments give equal bytes.
+
+    Raises:
+        PipelineError: If it is no TensorFlow Lite model.
+        ValueError: If the shapes do not fit together.
+    """
+    model = read_model(backbone)
+    graph = model.subgraphs[0]
+    features = int(graph.outputs[0])
+    num_features = int(graph.tensors[features].shape[-1])
+    num_labels = len(bias)
+    if weights.shape != (num_features, num_labels):
+        raise ValueError(
+            f"the head's weights have shape {weights.shape} and its bias {bias.shape};"
+            f" expected ({num_features}, labels) and (labels,), as the backbone gives {num_features} features"
+        )
+    weights_tensor = _add_tensor(model, b"head/weights", [num_labels, num_features], weights.T)
+    bias_tensor = _add_tensor(model, b"head/bias", [num_labels], bias)
+    logits = _add_tensor(model, LOGITS_NAME, [1, num_labels])
+    probabilities = _add_tensor(model, PROBABILITIES_NAME, [1, num_labels])
+    _add_operator(
+        model, "FULLY_CONNECTED", [features, weights_tensor, bias_tensor], logits, schema.FullyConnectedOptionsT()
+    )
+    _add_operator(model, "SOFTMAX", [logits], probabilities, schema.SoftmaxOptionsT(beta=1.0))
+    _set_output(model, PROBABILITIES_NAME, probabilities)
+    return write_model(model)
+
+
+def features_of(content: bytes) -> bytes:
+    """Cut the head off again.
+
+    Args:
+        content: A .tflite file made by `append_head`, with or without embedded labels.
+
+    Returns:
+        A .tflite file whose only output is the tensor that fed the head, float32 [1, num_features].
+
+    Raises:
+        PipelineError: If it is no TensorFlow Lite model or has no head.
+    """
+    model = read_model(content)
+    graph = model.subgraphs[0]
+    num_operators = num_backbone_operators(model)
+    if num_operators == len(graph.operators):
+        raise PipelineError(
+            found=f"a model whose last operators are not {' and '.join(HEAD_OPERATORS)} of this pipeline",
+            expected="a model that the stage `quantize` made",
+            remedy="run `dvc repro` to make it",
+        )
+    features = int(graph.operators[num_operators].inputs[0])
+    described = [entry for entry in model.metadata or [] if entry.name == METADATA_NAME]  # that is, the old output
+    for part in (*graph.tensors[-_NUM_HEAD_TENSORS:], *described):
+        model.buffers[part.buffer].data = None
+    del graph.operators[num_operators:], graph.tensors[-_NUM_HEAD_TENSORS:]
+    model.metadata = [entry for entry in model.metadata or [] if entry not in described]
+    _set_output(model, FEATURES_NAME, features)
+    return write_model(model)
+
+
+def _add_tensor(model: Any, name: bytes, shape: list[int], constant: npt.NDArray[np.float32] | None = None) -> int:
+    """Add a float32 tensor and return its index; buffer 0 is the empty one that activations share."""
+    buffer = 0
+    if constant is not None:
+        data = np.frombuffer(np.ascontiguousarray(constant, "<f4").tobytes(), np.uint8)
+        model.buffers.append(schema.BufferT(data=data))
+        buffer = len(model.buffers) - 1
+    tensor = schema.TensorT(shape=shape, type=schema.TensorType.FLOAT32, buffer=buffer, name=name, hasRank=True)
+    model.subgraphs[0].tensors.append(tensor)
+    return len(model.subgraphs[0].tensors) - 1
+
+
+def _add_operator(model: Any, kind: str, inputs: list[int], output: int, options: Any) -> None:
+    number = getattr(schema.BuiltinOperator, kind)
+    # version 1 runs since LiteRT 1.5.0, so the file's own `min_runtime_version` stays right
+    model.operatorCodes.append(schema.OperatorCodeT(deprecatedBuiltinCode=number, builtinCode=number, version=1))
+    operator = schema.OperatorT(
+        opcodeIndex=len(model.operatorCodes) - 1,
+        inputs=inputs,
+        outputs=[output],
+        builtinOptionsType=getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T")),
+        builtinOptions=options,
+    )
+    model.subgraphs[0].operators.append(operator)
+
+
+def _set_output(model: Any, name: bytes, tensor: int) -> None:
+    model.subgraphs[0].outputs = [tensor]
+    for signature in model.signatureDefs or []:
+        signature.outputs = [schema.TensorMapT(name=name, tensorIndex=tensor)]

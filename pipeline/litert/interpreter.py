@@ -1,0 +1,144 @@
+"""Runs a model in LiteRT, the phone's own runtime."""
+
+import contextlib
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert.interpreter import Interpreter
+
+from pipeline.errors import PipelineError
+
+_DELEGATE_MESSAGE = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
+_delegate_lock = threading.Lock()
+_delegate_announced = False
+
+
+class Model:
+    """A model that takes one picture and gives one vector.
+
+    Not thread-safe: make one for each thread. `invoke` releases Python's lock, so two models with one thread each give
+    as much as one model with two.
+
+    Attributes:
+        input_pixels: Side of the square input.
+        output_length: Length of the output vector.
+    """
+
+    def __init__(self, content: bytes, num_threads: int = 1) -> None:
+        """Load a model and check what it takes and gives.
+
+        Args:
+            content: A .tflite file.
+            num_threads: Threads that LiteRT may use, at least 1.
+
+        Raises:
+            PipelineError: If LiteRT cannot load it, or unless it takes plain uint8 [1, p, p, 3] and gives
+                float32 [1, n].
+        """
+        self._interpreter = _load(content, num_threads)
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if not _is_picture(inputs) or not _is_vector(outputs):
+            raise PipelineError(
+                found=f"a model that takes {_describe(inputs)} and gives {_describe(outputs)}",
+                expected="it takes uint8 [1, p, p, 3] without quantization and gives float32 [1, n]",
+                remedy="delete the file and run `dvc repro` to make it anew",
+            )
+        self._input_index: int = inputs[0]["index"]
+        self._output_index: int = outputs[0]["index"]
+        self.input_pixels = int(inputs[0]["shape"][1])
+        self.output_length = int(outputs[0]["shape"][1])
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Run the model.
+
+        Args:
+            image: uint8 [input_pixels, input_pixels, 3], RGB, 0..255.
+
+        Returns:
+            float32 [output_length], the caller's own copy.
+
+        Raises:
+            ValueError: If the image has another shape or type; the message is LiteRT's.
+        """
+        self._interpreter.set_tensor(self._input_index, image[np.newaxis])
+        self._interpreter.invoke()
+        output: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._output_index)[0]
+        return output
+
+
+@contextlib.contextmanager
+def without_delegate_message() -> Iterator[None]:
+    """Keep LiteRT's "Created TensorFlow Lite XNNPACK delegate" off the terminal; pass on all else.
+
+    LiteRT writes it to file descriptor 2 when the first model of a process is loaded, and has no switch for it (it
+    heeds neither TF_CPP_MIN_LOG_LEVEL nor Python's logging). So the descriptor is pointed at a temporary file until it
+    was said.
+    """
+    if _delegate_announced:
+        yield
+        return
+    with _delegate_lock, tempfile.TemporaryFile() as caught:
+        sys.stderr.flush()
+        terminal = os.dup(2)
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            caught.seek(0)
+            _pass_on(caught.readlines())
+
+
+def _pass_on(lines: list[bytes]) -> None:
+    """Print what was caught, but for the delegate's message."""
+    global _delegate_announced  # noqa: PLW0603 - once a process, like the message
+    others = [line for line in lines if not line.startswith(_DELEGATE_MESSAGE)]
+    _delegate_announced = _delegate_announced or len(others) < len(lines)
+    os.write(2, b"".join(others))
+
+
+def _load(content: bytes, num_threads: int) -> Any:
+    try:
+        with without_delegate_message():
+            interpreter = Interpreter(model_content=content, num_threads=num_threads)
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise PipelineError(
+            found=f"a model that LiteRT cannot load: {error}",
+            expected="a .tflite file with built-in operators",
+            remedy="delete the file and run `dvc repro` to make it anew",
+        ) from error
+    return interpreter
+
+
+def _is_picture(details: list[dict[str, Any]]) -> bool:
+    if len(details) != 1:
+        return False
+    shape = tuple(details[0]["shape"])
+    is_plain = details[0]["dtype"] is np.uint8 and details[0]["quantization"] == (0.0, 0)
+    return is_plain and len(shape) == 4 and shape == (1, shape[1], shape[1], 3)
+
+
+def _is_vector(details: list[dict[str, Any]]) -> bool:
+    return (
+        len(details) == 1
+        and details[0]["dtype"] is np.float32
+        and len(details[0]["shape"]) == 2
+        and details[0]["shape"][0] == 1
+    )
+
+
+def _describe(details: list[dict[str, Any]]) -> str:
+    return " and ".join(
+        f"{np.dtype(detail['dtype']).name} {list(map(int, detail['shape']))}"
+        + (f" with scale {detail['quantization'][0]:g}" if detail["quantization"] != (0.0, 0) else "")
+        for detail in details
+    )

@@ -1,0 +1,138 @@
+"""Measures what a model costs: how long a picture takes, and how much memory.
+
+It runs in a process of its own (`python -m pipeline.litert.measure MODEL ...`), as memory that something else has used
+before would hide the model's.
+"""
+
+import argparse
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import PipelineError
+from pipeline.litert.interpreter import Model
+
+_PROJECT = Path(__file__).resolve().parents[2]
+_PERCENTILES = (50, 90, 99)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Costs of one picture.
+
+    Attributes:
+        latency_ms: Milliseconds of the forward pass alone, keyed `p50`, `p90` and `p99`.
+        peak_memory_bytes: Resident memory that loading and running the model added, at its highest, the file's own bytes
+            included.
+        num_threads: Threads that LiteRT could use.
+    """
+
+    latency_ms: dict[str, float]
+    peak_memory_bytes: int
+    num_threads: int
+
+
+def measure(path: Path, *, num_threads: int, num_warmup: int, num_runs: int) -> Measurement:
+    """Measure a model in a fresh process.
+
+    Args:
+        path: A .tflite file.
+        num_threads: Threads that LiteRT may use.
+        num_warmup: Runs that are not counted.
+        num_runs: Runs that are, at least 1.
+
+    Raises:
+        PipelineError: If the process fails; its last line tells why.
+    """
+    numbers = (num_threads, num_warmup, num_runs)
+    command = [sys.executable, "-m", "pipeline.litert.measure", str(path.resolve()), *map(str, numbers)]
+    finished = subprocess.run(command, cwd=_PROJECT, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise PipelineError(
+            found=f"{path} cannot be measured: {(finished.stderr.strip().splitlines() or ['no message'])[-1]}",
+            expected="a model that LiteRT can run",
+            remedy="run `dvc repro` to make it anew, and see that memory is not short",
+        )
+    return Measurement(**json.loads(finished.stdout))
+
+
+def measure_here(path: Path, num_threads: int, num_warmup: int, num_runs: int) -> Measurement:
+    """Measure a model in this process, which should have done nothing else before."""
+    before = _start_watching_memory()
+    model = Model(path.read_bytes(), num_threads)
+    shape = (model.input_pixels, model.input_pixels, 3)
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    for _ in range(num_warmup):
+        model(image)
+    latencies_ms = [_latency_ms(model, image) for _ in range(num_runs)]
+    percentiles = np.percentile(latencies_ms, _PERCENTILES)
+    return Measurement(
+        latency_ms={f"p{rank}": round(float(value), 3) for rank, value in zip(_PERCENTILES, percentiles, strict=True)},
+        peak_memory_bytes=max(_peak_bytes() - before, 0),
+        num_threads=num_threads,
+    )
+
+
+def _latency_ms(model: Model, image: npt.NDArray[np.uint8]) -> float:
+    start = time.perf_counter()
+    model(image)
+    return (time.perf_counter() - start) * 1000
+
+
+def _start_watching_memory() -> int:
+    """Return the resident memory in bytes that the peak is to be compared with.
+
+    On Linux the peak so far is forgotten (proc(5), clear_refs), else what Python's imports needed for a moment would
+    hide a small model.
+    """
+    if not sys.platform.startswith("linux"):
+        return _peak_bytes()
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:  # some containers forbid it
+        return _peak_bytes()
+    return _linux_memory_bytes("VmRSS")
+
+
+def _peak_bytes() -> int:
+    """Return the highest resident memory of this process in bytes.
+
+    Not `ru_maxrss` on Linux: it outlives `exec`, so a child of a large process starts with its parent's peak.
+    """
+    if sys.platform.startswith("linux"):
+        return _linux_memory_bytes("VmHWM")
+    import resource  # noqa: PLC0415 - not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
+def _linux_memory_bytes(key: str) -> int:
+    """Return a line of /proc/self/status (proc(5)), which counts in KiB."""
+    found = re.search(rf"^{key}:\s+(\d+) kB$", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def main() -> None:
+    """Print the measurement as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    for name in ("num_threads", "num_warmup", "num_runs"):
+        parser.add_argument(name, type=int)
+    arguments = parser.parse_args()
+    try:
+        measurement = measure_here(arguments.model, arguments.num_threads, arguments.num_warmup, arguments.num_runs)
+    except PipelineError as error:
+        sys.exit(error.found)
+    sys.stdout.write(json.dumps(dataclasses.asdict(measurement)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Embeds labels in a .tflite file, the way MediaPipe Tasks on Android, iOS, Python and the web reads them.
+
+The format is TensorFlow Lite metadata: a flatbuffer in the model's buffer `TFLITE_METADATA` says which file names the
+classes, and that file follows the model as an uncompressed zip. The numbers of fields and enumerations below are those
+of the public schema metadata_schema.fbs, version 1.5.0. MediaPipe's own writer is not used: it needs TensorFlow and
+system libraries for graphics.
+"""
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from flatbuffers import number_types
+
+from pipeline.errors import PipelineError
+from pipeline.litert.flatbuffer import METADATA_NAME, read_model, write_model
+
+LABELS_FILE = "labels.txt"
+
+_FILE_IDENTIFIER = b"M001"
+_MIN_PARSER_VERSION = "1.0.0"  # all fields used here are as old as the format
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the format's earliest, so that equal labels give equal bytes
+_UNIX = 3  # in a zip's "made by", which says how to read the permissions
+_LABELS_OF_AXIS = 2  # AssociatedFileType.TENSOR_AXIS_LABELS
+_RGB = 1  # ColorSpaceType.RGB
+_FEATURE_PROPERTIES, _IMAGE_PROPERTIES = 1, 2  # ContentProperties
+_NORMALIZATION_OPTIONS = 1  # ProcessUnitOptions
+
+
+def embed_labels(content: bytes, labels: Sequence[str], *, name: str, description: str) -> bytes:
+    """Add labels and a description to a classifier.
+
+    Args:
+        content: A .tflite file with one picture as input and one output [1, num_labels].
+        labels: Names of the classes, in the order of the output.
+        name: What the model is called.
+        description: What the model is for.
+
+    Returns:
+        A .tflite file that is also a zip archive; equal arguments give equal bytes.
+
+    Raises:
+        PipelineError: If a label is empty or has more than one line, or the file is no TensorFlow Lite model.
+        ValueError: If there are more or fewer labels than outputs, or the file has metadata already.
+    """
+    model = read_model(content)
+    graph = model.subgraphs[0]
+    num_outputs = int(graph.tensors[graph.outputs[0]].shape[-1])
+    _check(labels, num_outputs)
+    if any(entry.name == METADATA_NAME for entry in model.metadata or []):
+        raise ValueError("the model has TFLITE_METADATA already; expected one without")
+    model.buffers.append(schema.BufferT(data=np.frombuffer(_metadata(name, description), np.uint8)))
+    model.metadata = [*(model.metadata or []), schema.MetadataT(name=METADATA_NAME, buffer=len(model.buffers) - 1)]
+    return _with_file(write_model(model), LABELS_FILE, "".join(f"{label}\n" for label in labels).encode())
+
+
+def read_labels(content: bytes) -> list[str]:
+    """Return the labels of a .tflite file.
+
+    Raises:
+        PipelineError: If it has none.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return archive.read(LABELS_FILE).decode().splitlines()
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise PipelineError(
+            found=f"a model without an embedded {LABELS_FILE}",
+            expected="a classifier with labels as TensorFlow Lite metadata",
+            remedy="run `dvc repro`: the stage `quantize` embeds them",
+        ) from error
+
+
+def _check(labels: Sequence[str], num_outputs: int) -> None:
+    for label in labels:
+        if label.splitlines() != [label]:
+            raise PipelineError(
+                found=f"label {label!r}",
+                expected="a name of one line, with at least one letter",
+                remedy="rename its folder in data/videos/ or data/photos/",
+            )
+    if len(labels) != num_outputs:
+        raise ValueError(f"{len(labels)} labels for {num_outputs} outputs; expected one each")
+
+
+def _with_file(content: bytes, name: str, file_content: bytes) -> bytes:
+    """Append a zip archive; its offsets count from the begin of the whole file."""
+    stream = io.BytesIO(content)
+    member = zipfile.ZipInfo(name, _ZIP_DATE)
+    member.create_system = _UNIX
+    member.external_attr = 0o644 << 16
+    with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
+        archive.writestr(member, file_content)
+    return stream.getvalue()
+
+
+def _metadata(name: str, description: str) -> bytes:
+    """Return the ModelMetadata flatbuffer of a picture classifier."""
+    builder = flatbuffers.Builder(1024)
+    tensors = {2: _vector(builder, [_input(builder)]), 3: _vector(builder, [_output(builder)])}
+    graph = _table(builder, 4, tensors)  # SubGraphMetadata: name, description, input_tensor_, output_tensor_metadata
+    strings = {0: name, 1: description, 7: _MIN_PARSER_VERSION}
+    fields = {slot: builder.CreateString(text) for slot, text in strings.items()}
+    # ModelMetadata: name, description, version, subgraph_metadata, author, license, associated_files,
+    # min_parser_version
+    root = _table(builder, 8, fields | {3: _vector(builder, [graph])})
+    builder.Finish(root, file_identifier=_FILE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _input(builder: Any) -> int:
+    """Describe a picture whose bytes go into the model as they are: (pixel - 0) / 1."""
+    mean, std = (builder.CreateNumpyVector(np.array([value], np.float32)) for value in (0, 1))
+    options = _table(builder, 2, {0: mean, 1: std})  # NormalizationOptions: mean, std
+    unit = _table(builder, 2, {1: options}, {0: _NORMALIZATION_OPTIONS})  # ProcessUnit: options
+    image = _table(builder, 2, {}, {0: _RGB})  # ImageProperties: color_space, default_size
+    content = _content(builder, image, _IMAGE_PROPERTIES)
+    return _tensor(builder, "image", "RGB picture, 0..255", {3: content, 4: _vector(builder, [unit])})
+
+
+def _output(builder: Any) -> int:
+    """Describe probabilities that labels.txt names."""
+    strings = {0: builder.CreateString(LABELS_FILE), 1: builder.CreateString("Names of the classes, one a line.")}
+    file = _table(builder, 5, strings, {2: _LABELS_OF_AXIS})  # AssociatedFile: name, description, type, locale, version
+    content = _content(builder, _table(builder, 0, {}), _FEATURE_PROPERTIES)
+    return _tensor(builder, "probabilities", "Probability of each class", {3: content, 6: _vector(builder, [file])})
+
+
+def _tensor(builder: Any, name: str, description: str, fields: Mapping[int, int]) -> int:
+    """Write TensorMetadata: name, description, dimension_names, content, process_units, stats, associated_files."""
+    strings = {0: builder.CreateString(name), 1: builder.CreateString(description)}
+    return _table(builder, 7, strings | dict(fields))
+
+
+def _content(builder: Any, properties: int, kind: int) -> int:
+    """Write Content: content_properties (a union, so its type comes first), range."""
+    return _table(builder, 3, {1: properties}, {0: kind})
+
+
+def _table(builder: Any, num_slots: int, offsets: Mapping[int, int], numbers: Mapping[int, int] | None = None) -> int:
+    """Write a table whose fields are offsets of things written before, or one-byte numbers."""
+    builder.StartObject(num_slots)
+    for slot, offset in offsets.items():
+        builder.PrependUOffsetTRelativeSlot(slot, number_types.UOffsetTFlags.py_type(offset), 0)
+    for slot, number in (numbers or {}).items():
+        builder.PrependUint8Slot(slot, number, 0)
+    return int(builder.EndObject())
+
+
+def _vector(builder: Any, offsets: Sequence[int]) -> int:
+    builder.StartVector(number_types.UOffsetTFlags.bytewidth, len(offsets), number_types.UOffsetTFlags.bytewidth)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
+    return int(builder.EndVector())

@@ -1,0 +1,124 @@
+"""Looks into a .tflite file: which operators it has, and whether its tensors are what the scheme promises.
+
+A converted file may silently hold operators that a phone lacks, or operators that stayed in float.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+from pipeline.config.quantization import QuantizationConfig
+from pipeline.errors import PipelineError
+from pipeline.litert.flatbuffer import (
+    builtin_number,
+    num_backbone_operators,
+    operator_name,
+    read_model,
+    tensor_type_name,
+)
+
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+# With these a converter leaves the weights outside the file; such a model loads and answers NaN.
+_VARIABLES = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
+
+
+@dataclass(frozen=True)
+class _Promise:
+    """Tensor types of an operator that has weights."""
+
+    weights: str
+    dequantized: bool  # whether a DEQUANTIZE stands between the stored weights and the operator
+    activations: str
+
+    def __str__(self) -> str:
+        behind = " behind DEQUANTIZE" if self.dequantized else ""
+        return f"{self.weights} weights{behind}, {self.activations} activations"
+
+
+def operators(content: bytes) -> Counter[str]:
+    """Count the operators of a .tflite file by name; custom ones carry their own name (`FlexErf`).
+
+    Raises:
+        PipelineError: If it is no TensorFlow Lite model.
+    """
+    model = read_model(content)
+    return Counter(operator_name(model, operator) for operator in model.subgraphs[0].operators)
+
+
+def check_builtin(content: bytes, name: str) -> None:
+    """Check that every operator is built into the runtime of phones.
+
+    Args:
+        content: A .tflite file.
+        name: What to call it in the message.
+
+    Raises:
+        PipelineError: If there is a custom operator (Select-TF operators are among them), one that reads variables, or
+            one of StableHLO.
+    """
+    model = read_model(content)
+    for position, operator in enumerate(model.subgraphs[0].operators):
+        kind = operator_name(model, operator)
+        is_custom = builtin_number(model, operator) == schema.BuiltinOperator.CUSTOM
+        if is_custom or kind in _VARIABLES or kind.startswith("STABLEHLO_"):
+            raise PipelineError(
+                found=f"{name}: operator {position} is {kind}",
+                expected="operators that are built into LiteRT on phones",
+                remedy="build the backbone from layers that convert to built-in operators, with `from_keras_model`",
+            )
+
+
+def check_scheme(content: bytes, config: QuantizationConfig, name: str) -> None:
+    """Check that weights and activations have the types that the scheme promises.
+
+    It looks at every convolution and fully connected layer of the backbone. The head is float32 in every scheme.
+
+    Args:
+        content: A .tflite file, with or without a head.
+        config: The scheme.
+        name: What to call the file in the message.
+
+    Raises:
+        PipelineError: If a type differs; the first such operator is named.
+    """
+    model = read_model(content)
+    graph = model.subgraphs[0]
+    for position, operator in enumerate(graph.operators[: num_backbone_operators(model)]):
+        kind = operator_name(model, operator)
+        if kind not in _WEIGHTED:
+            continue
+        found, promised = _found(model, operator), _promised(config, kind)
+        if found != promised:
+            result = graph.tensors[operator.outputs[0]].name.decode()
+            raise PipelineError(
+                found=f"{name}: operator {position}, {kind} {result!r}, has {found}",
+                expected=f"{promised}, as the scheme {config.scheme} promises",
+                remedy="choose another scheme in params.yaml, or build the backbone from layers that can be quantized",
+            )
+
+
+def _promised(config: QuantizationConfig, kind: str) -> _Promise:
+    # LiteRT has no 4-bit depthwise convolution
+    weight_bits = 8 if config.weight_bits == 4 and kind == "DEPTHWISE_CONV_2D" else config.weight_bits
+    activations = "FLOAT32" if config.activation_bits == 32 else f"INT{config.activation_bits}"
+    return _Promise(f"{config.weight_type.upper()}{weight_bits}", config.kind == "weight_only", activations)
+
+
+def _found(model: Any, operator: Any) -> _Promise:
+    graph = model.subgraphs[0]
+    picture, weights = (graph.tensors[index] for index in operator.inputs[:2])
+    stored = _stored_weights(model, operator.inputs[1])
+    result = graph.tensors[operator.outputs[0]]
+    activations = dict.fromkeys(map(tensor_type_name, (picture, result)))
+    return _Promise(tensor_type_name(stored), stored is not weights, " to ".join(activations))
+
+
+def _stored_weights(model: Any, index: int) -> Any:
+    """Return the tensor that holds the weights: the one of this index, or what a DEQUANTIZE makes it from."""
+    graph = model.subgraphs[0]
+    for operator in graph.operators:
+        if index in operator.outputs and operator_name(model, operator) == "DEQUANTIZE":
+            return graph.tensors[operator.inputs[0]]
+    return graph.tensors[index]

@@ -1,0 +1,138 @@
+"""Quantizes a backbone with LiteRT's quantizer. The only importer of litert_quantizer."""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from litert_quantizer import calibrator, qtyping, quantizer, recipe_manager
+from litert_quantizer.utils import qsv_utils
+
+from pipeline.config.quantization import QuantizationConfig
+from pipeline.errors import PipelineError
+from pipeline.litert.flatbuffer import read_model, write_model
+from pipeline.litert.interpreter import without_delegate_message
+
+_EVERYWHERE = ".*"
+_ALL = qtyping.TFLOperationName.ALL_SUPPORTED
+_DEPTHWISE = qtyping.TFLOperationName.DEPTHWISE_CONV_2D
+_OUTPUT = qtyping.TFLOperationName.OUTPUT
+_NO_QUANTIZE = quantizer.AlgorithmName.NO_QUANTIZE
+_DEPTHWISE_BITS = 8  # LiteRT has no 4-bit depthwise convolution
+
+
+def quantize(
+    content: bytes, config: QuantizationConfig, calibration: Iterable[npt.NDArray[np.uint8]], *, num_threads: int = 1
+) -> bytes:
+    """Quantize a float32 backbone. Equal arguments give equal bytes, with any number of threads.
+
+    The input stays plain uint8 and the output float32 in every scheme.
+
+    Args:
+        content: A float32 .tflite file with one uint8 input.
+        config: The scheme.
+        calibration: Pictures uint8 [p, p, 3], 0..255, each asked for when its turn comes. Used by `static` alone; their
+            order does not matter.
+        num_threads: Threads that run the float model on the calibration pictures.
+
+    Returns:
+        A .tflite file with all its buffers inside the flatbuffer; `content` itself for the kind `none`.
+
+    Raises:
+        PipelineError: If the algorithm is unknown or cannot do what the scheme asks for, or if `static` is given no
+            picture.
+    """
+    if config.kind == "none":
+        return content
+    recipe = _recipe(config)
+    with _quiet():
+        ranges = _ranges(content, recipe, calibration, num_threads) if recipe.need_calibration() else None
+        job = quantizer.Quantizer(content, recipe.get_quantization_recipe())
+        try:
+            result = job.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+        except ValueError as error:
+            raise _refused(config, str(error)) from error
+    # The quantizer puts buffers behind the flatbuffer, where older runtimes do not look: write the file anew.
+    return write_model(read_model(bytes(result.quantized_model)))
+
+
+def _recipe(config: QuantizationConfig) -> Any:
+    """Return the scheme as the quantizer's rules; a later rule takes precedence."""
+    choices = [algorithm.value for algorithm in quantizer.AlgorithmName]
+    if config.algorithm not in choices:
+        raise PipelineError(
+            found=f"quantization.algorithm: {config.algorithm}",
+            expected=f"one of {', '.join(choices)}",
+            remedy=f"correct conf/quantization/{config.scheme}.yaml",
+        )
+    recipe = recipe_manager.RecipeManager()
+    try:
+        _add_rule(recipe, config, _ALL, config.weight_bits)
+        if config.weight_type == "int" and config.weight_bits < _DEPTHWISE_BITS:
+            _add_rule(recipe, config, _DEPTHWISE, _DEPTHWISE_BITS)
+    except ValueError as error:
+        raise _refused(config, str(error)) from error
+    if config.kind == "static":  # else the features would leave the model as integers
+        recipe.add_quantization_config(_EVERYWHERE, _OUTPUT, algorithm_key=_NO_QUANTIZE)
+    return recipe
+
+
+def _add_rule(recipe: Any, config: QuantizationConfig, operation: Any, weight_bits: int) -> None:
+    algorithm = quantizer.AlgorithmName(config.algorithm)
+    if config.kind == "weight_only":
+        recipe.add_weight_only_config(_EVERYWHERE, operation, weight_bits, algorithm_key=algorithm)
+    elif config.kind == "dynamic":
+        recipe.add_dynamic_config(_EVERYWHERE, operation, weight_bits, algorithm_key=algorithm)
+    else:
+        recipe.add_static_config(_EVERYWHERE, operation, config.activation_bits, weight_bits, algorithm_key=algorithm)
+
+
+def _ranges(
+    content: bytes, recipe: Any, calibration: Iterable[npt.NDArray[np.uint8]], num_threads: int
+) -> dict[str, Any]:
+    """Run the float model on each picture and return the smallest and the largest value of each tensor.
+
+    The quantizer's own default is a moving average of the ranges (0.95 old, 0.05 new), which the first picture starts:
+    it clips what few pictures reach, and depends on their order. Relative feature error of EfficientNet-Lite0 on 24
+    held-out pictures: after 100 pictures in three orders 0.193 to 0.219 with it, 0.205 in any order without; after 22
+    pictures 0.281 with it, 0.199 without.
+    """
+    observer = calibrator.Calibrator(content, num_threads=num_threads, qsv_update_func=qsv_utils.min_max_update)
+    signature, input_name = _signature(content)
+    for picture in calibration:
+        # one by one: it makes a list of what it is given, and keeps it
+        observer.calibrate({signature: [{input_name: picture[np.newaxis]}]}, recipe)
+    ranges: dict[str, Any] = observer.get_model_qsvs()
+    if not ranges:
+        raise PipelineError(
+            found="no calibration picture",
+            expected="pictures that the ranges of activations are measured on",
+            remedy="restore data/calibration/, or choose a scheme that needs none (float32, float16)",
+        )
+    return ranges
+
+
+def _signature(content: bytes) -> tuple[str, str]:
+    """Return the name of the model's signature and of its input there (`image`)."""
+    signature = read_model(content).signatureDefs[0]
+    return signature.signatureKey.decode(), signature.inputs[0].name.decode()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the quantizer's progress bars, which have no switch, and its expected warning off the terminal."""
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), without_delegate_message():
+        warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors", UserWarning)
+        yield
+
+
+def _refused(config: QuantizationConfig, reason: str) -> PipelineError:
+    return PipelineError(
+        found=f"the scheme {config.scheme} cannot be applied to this backbone: {reason}",
+        expected=f"an algorithm that can do {config.kind} with {config.weight_bits}-bit {config.weight_type} weights",
+        remedy=f"correct conf/quantization/{config.scheme}.yaml; min_max_uniform_quantize suits every integer scheme,"
+        " float_casting float weights",
+    )
