@@ -1,0 +1,163 @@
+"""Trains a linear head on cached bottlenecks, in Keras."""
+
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from tqdm import tqdm
+
+from pipeline.backbones.quiet_tensorflow import keras, tensorflow
+from pipeline.config.train import TrainingConfig
+from pipeline.heads.head_file import LOGITS_LAYER, pack
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Bottlenecks with their labels.
+
+    Attributes:
+        features: float32 [num_examples, feature_length].
+        label_indices: int64 [num_examples], indices into the labels.
+    """
+
+    features: npt.NDArray[np.float32]
+    label_indices: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.label_indices)
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """What training gives.
+
+    Attributes:
+        file: The best head as a `.keras` file (see `head_file`).
+        curves: A row for each look at the validation examples: step, train_loss, train_accuracy, validation_loss,
+            validation_accuracy.
+        best_step: The step whose weights the file holds: the one with the lowest validation loss.
+    """
+
+    file: bytes
+    curves: pd.DataFrame
+    best_step: int
+
+
+def train_head(
+    train: Examples, validation: Examples, labels: list[str], config: TrainingConfig, *, title: str, log_folder: Path
+) -> TrainedHead:
+    """Train dropout and one dense layer by AdamW with cosine decay, and keep the best validation checkpoint.
+
+    The result is the same for the same examples, settings and seed, on the same machine.
+
+    Args:
+        train: Examples of the frames and their augmented copies.
+        validation: Examples of frames of other takes.
+        labels: Label names in the order of the logits.
+        config: Settings.
+        title: For the progress bar.
+        log_folder: Where TensorBoard's event files go.
+    """
+    keras.utils.set_random_seed(config.seed)
+    tensorflow.config.experimental.enable_op_determinism()
+    model = build_head(train.features.shape[1], len(labels), config.dropout)
+    _compile(model, config)
+    weights = _class_weights(train.label_indices, len(labels)) if config.class_balance else None
+    num_looks = math.ceil(config.steps / config.eval_step_interval)
+    with tempfile.TemporaryDirectory() as scratch:
+        best = Path(scratch) / "best.keras"
+        history = model.fit(
+            _batches(train, config, weights),
+            steps_per_epoch=min(config.eval_step_interval, config.steps),
+            epochs=num_looks,
+            validation_data=_validation_batches(validation, config),
+            callbacks=[
+                keras.callbacks.ModelCheckpoint(best, monitor="val_loss", save_best_only=True),
+                keras.callbacks.TensorBoard(log_folder, write_graph=False),
+                _Progress(num_looks, title),
+            ],
+            shuffle=False,  # the batches are shuffled already
+            verbose=0,
+        ).history
+        curves = _curves(history, config)
+        best_step = int(curves["step"].to_numpy()[curves["validation_loss"].to_numpy().argmin()])
+        return TrainedHead(pack(best.read_bytes(), labels), curves, best_step)
+
+
+def build_head(feature_length: int, num_labels: int, dropout: float) -> keras.Model:
+    """Return the head: features float32 [batch, feature_length] in, logits float32 [batch, num_labels] out."""
+    return keras.Sequential(
+        [
+            keras.Input((feature_length,), name="features"),
+            keras.layers.Dropout(dropout),
+            keras.layers.Dense(num_labels, name=LOGITS_LAYER),
+        ]
+    )
+
+
+def _compile(model: keras.Model, config: TrainingConfig) -> None:
+    schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.steps)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")])
+
+
+def _class_weights(label_indices: npt.NDArray[np.int64], num_labels: int) -> npt.NDArray[np.float32]:
+    """Return a weight for each label so that every label adds the same to the loss; the mean over examples is 1."""
+    counts = np.bincount(label_indices, minlength=num_labels)
+    weights: npt.NDArray[np.float32] = (counts.sum() / (num_labels * np.maximum(counts, 1))).astype(np.float32)
+    return weights
+
+
+def _batches(
+    examples: Examples, config: TrainingConfig, class_weights: npt.NDArray[np.float32] | None
+) -> tensorflow.data.Dataset:
+    """Return endless batches, each pass over the examples in another order."""
+    columns: Sequence[npt.NDArray[np.generic]] = (examples.features, examples.label_indices)
+    if class_weights is not None:
+        columns = (*columns, class_weights[examples.label_indices])
+    dataset = tensorflow.data.Dataset.from_tensor_slices(tuple(columns))
+    shuffled = dataset.shuffle(len(examples), seed=config.seed, reshuffle_each_iteration=True).repeat()
+    return shuffled.batch(config.train_batch_size).prefetch(2)
+
+
+def _validation_batches(examples: Examples, config: TrainingConfig) -> tensorflow.data.Dataset:
+    size = len(examples) if config.validation_batch_size == -1 else config.validation_batch_size
+    return tensorflow.data.Dataset.from_tensor_slices((examples.features, examples.label_indices)).batch(size).cache()
+
+
+def _curves(history: dict[str, list[float]], config: TrainingConfig) -> pd.DataFrame:
+    """Rename Keras's history and count in steps."""
+    names = {
+        "loss": "train_loss",
+        "accuracy": "train_accuracy",
+        "val_loss": "validation_loss",
+        "val_accuracy": "validation_accuracy",
+    }
+    curves = pd.DataFrame(history)[list(names)].rename(columns=names)
+    interval = min(config.eval_step_interval, config.steps)
+    curves.insert(0, "step", (curves.index + 1) * interval)
+    return curves
+
+
+class _Progress(keras.callbacks.Callback):  # type: ignore[misc]
+    """One bar over all steps, with the validation accuracy behind it."""
+
+    def __init__(self, num_looks: int, title: str) -> None:
+        super().__init__()
+        self._bar = tqdm(total=num_looks, desc=title, unit="look", disable=None)
+
+    def on_epoch_end(self, _epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Move on by one look at the validation examples."""
+        self._bar.update()
+        self._bar.set_postfix(validation_accuracy=f"{(logs or {}).get('val_accuracy', math.nan):.3f}")
+
+    def on_train_end(self, _logs: dict[str, float] | None = None) -> None:
+        """Leave the finished bar standing."""
+        self._bar.close()

@@ -1,0 +1,131 @@
+"""How good a classifier is, from its probabilities."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says about frames.
+
+    Attributes:
+        labels: Label names in the order of the columns of `probabilities`.
+        takes: The take of each frame, "<label>/<take>".
+        frame_ids: The name of each frame.
+        actual: int64 [num_frames], index of each frame's label.
+        probabilities: float32 [num_frames, num_labels].
+    """
+
+    labels: tuple[str, ...]
+    takes: tuple[str, ...]
+    frame_ids: tuple[str, ...]
+    actual: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float32]
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """Return the index of each frame's most probable label, int64 [num_frames]."""
+        indices: npt.NDArray[np.int64] = self.probabilities.argmax(1)
+        return indices
+
+    def table(self) -> pd.DataFrame:
+        """Return a row a frame: frame_id, take, actual, predicted, probability (of what was predicted), is_right."""
+        names = np.array(self.labels, object)
+        return pd.DataFrame(
+            {
+                "frame_id": self.frame_ids,
+                "take": self.takes,
+                "actual": names[self.actual],
+                "predicted": names[self.predicted],
+                "probability": self.probabilities.max(1).round(6),
+                "is_right": self.predicted == self.actual,
+            }
+        )
+
+    def confusion(self) -> pd.DataFrame:
+        """Return a row for each pair of labels: actual, predicted, num_frames."""
+        every = range(len(self.labels))
+        counts = confusion_matrix(self.actual, self.predicted, labels=list(every))
+        rows = [(self.labels[a], self.labels[p], int(counts[a, p])) for a in every for p in every]
+        return pd.DataFrame(rows, columns=["actual", "predicted", "num_frames"])
+
+
+def score(predictions: Predictions, reference: Predictions, *, num_bins: int) -> dict[str, object]:
+    """Compute the metrics that depend on predictions alone.
+
+    Args:
+        predictions: Of the model that is scored.
+        reference: Of the float32 model on the same frames.
+        num_bins: Bins of the expected calibration error.
+
+    Returns:
+        accuracy, take_accuracy, macro_f1, log_loss, expected_calibration_error, agreement_with_float32, accuracy_drop
+        (all fractions but log_loss, which is in nats), per_class.<label>.{precision,recall,f1}, num_test_frames,
+        num_test_takes.
+    """
+    every = list(range(len(predictions.labels)))
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        predictions.actual, predictions.predicted, labels=every, zero_division=0.0
+    )
+    accuracy = _accuracy(predictions)
+    return {
+        "accuracy": accuracy,
+        "take_accuracy": take_accuracy(predictions),
+        "macro_f1": float(np.mean(f1)),
+        "log_loss": _log_loss(predictions),
+        "expected_calibration_error": expected_calibration_error(predictions, num_bins),
+        "agreement_with_float32": float(np.mean(predictions.predicted == reference.predicted)),
+        "accuracy_drop": _accuracy(reference) - accuracy,
+        "per_class": {
+            label: {"precision": float(precision[i]), "recall": float(recall[i]), "f1": float(f1[i])}
+            for i, label in enumerate(predictions.labels)
+        },
+        "num_test_frames": len(predictions.actual),
+        "num_test_takes": len(set(predictions.takes)),
+    }
+
+
+def take_accuracy(predictions: Predictions) -> float:
+    """Return the share of takes that are right when their frames vote.
+
+    The label with the most frames wins; of labels with equally many, the one with the higher mean probability.
+    """
+    takes = np.array(predictions.takes, object)
+    return float(np.mean([_vote_is_right(predictions, takes == take) for take in dict.fromkeys(predictions.takes)]))
+
+
+def expected_calibration_error(predictions: Predictions, num_bins: int) -> float:
+    """Return the mean gap between confidence and accuracy over bins of equal width, weighted by their frames.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017 (https://arxiv.org/abs/1706.04599).
+    """
+    confidence = predictions.probabilities.max(1).astype(np.float64)
+    is_right = predictions.predicted == predictions.actual
+    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+    gaps = [abs(confidence[bins == b].sum() - is_right[bins == b].sum()) for b in range(num_bins)]
+    return float(np.sum(gaps) / len(confidence))
+
+
+def _accuracy(predictions: Predictions) -> float:
+    return float(np.mean(predictions.predicted == predictions.actual))
+
+
+def _log_loss(predictions: Predictions) -> float:
+    """Return the mean negative logarithm of the probability of the right label, in nats.
+
+    float32 probabilities add up to 1 only to seven digits; scikit-learn wants more.
+    """
+    probabilities = predictions.probabilities.astype(np.float64)
+    every = list(range(len(predictions.labels)))
+    return float(log_loss(predictions.actual, probabilities / probabilities.sum(1, keepdims=True), labels=every))
+
+
+def _vote_is_right(predictions: Predictions, mask: npt.NDArray[np.bool_]) -> bool:
+    votes = np.bincount(predictions.predicted[mask], minlength=len(predictions.labels))
+    mean_probabilities = predictions.probabilities[mask].mean(0, dtype=np.float64)
+    winner = max(range(len(votes)), key=lambda i: (votes[i], mean_probabilities[i]))
+    return bool(winner == predictions.actual[mask][0])

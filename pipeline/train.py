@@ -1,0 +1,83 @@
+"""Stage `train`: trains the head of one scheme.
+
+Reads data/bottlenecks/<scheme> and data/splits.csv; writes models/heads/<scheme>.keras and plots/training/<scheme>.csv.
+A scheme's head is trained on the bottlenecks of that scheme's own backbone, so what quantization does to the features
+is something that the head has learned to live with. TensorBoard reads .tensorboard/<scheme>.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config.application import run_stage
+from pipeline.config.train import TrainStage
+from pipeline.files import layout, write_bytes, write_text
+from pipeline.heads.training import Examples, train_head
+from pipeline.takes.splits import TRAIN, VALIDATION, Take, labels_of, read_takes
+from pipeline.takes.tables import read_parquet
+
+
+def train(config: TrainStage) -> None:
+    """Train one scheme's head and write it with its curves."""
+    takes = read_takes(layout.SPLITS)
+    folder = layout.bottlenecks(config.scheme)
+    examples = read_examples(folder, takes, TRAIN)
+    validation = read_examples(folder, takes, VALIDATION)
+    log_folder = layout.TENSORBOARD / config.scheme
+    shutil.rmtree(log_folder, ignore_errors=True)
+    trained = train_head(
+        examples,
+        validation,
+        labels_of(takes),
+        config.training,
+        title=f"train@{config.scheme}",
+        log_folder=log_folder,
+    )
+    write_bytes(layout.head(config.scheme), trained.file)
+    write_text(layout.training_curves(config.scheme), trained.curves.to_csv(index=False, lineterminator="\n"))
+    best = trained.curves.set_index("step").loc[trained.best_step]
+    sys.stderr.write(
+        f"train@{config.scheme}: {len(examples)} examples; best at step {trained.best_step}, "
+        f"validation accuracy {best['validation_accuracy']:.3f} on {len(validation)} frames\n"
+    )
+
+
+def read_examples(folder: Path, takes: list[Take], part: str) -> Examples:
+    """Gather the bottlenecks of one part, in the order of the split file.
+
+    Args:
+        folder: A scheme's bottlenecks.
+        takes: All takes.
+        part: `train` gives frames and their augmented copies, `validation` gives frames.
+
+    Returns:
+        The examples; label indices follow `labels_of(takes)`.
+    """
+    labels = labels_of(takes)
+    features, label_indices = [], []
+    for take in (take for take in takes if take.has_part(part)):
+        vectors = _vectors(folder / "frames" / take.table)
+        vectors = vectors[take.indices_of_part(part, len(vectors))]
+        if part == TRAIN:
+            vectors = np.concatenate([vectors, _vectors(folder / "augmented" / take.table)])
+        features.append(vectors)
+        label_indices.append(np.full(len(vectors), labels.index(take.label)))
+    return Examples(np.concatenate(features), np.concatenate(label_indices))
+
+
+def _vectors(path: Path) -> np.ndarray:
+    """Read the feature vectors of a take, float32 [num_rows, feature_length]."""
+    column = read_parquet(path, columns=["feature"])["feature"].combine_chunks()
+    flat: np.ndarray = column.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), column.type.list_size)
+
+
+def main() -> None:
+    """Run the stage from the command line."""
+    run_stage("train", TrainStage, train)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.augment import augment_image, augment_take
+from pipeline.config.augment import AugmentConfig
+from pipeline.errors import PipelineError
+from pipeline.files import layout, write_bytes
+from pipeline.images.augmentation import Transformation, apply, draw, generator_of
+from pipeline.images.codec import decode_jpeg, encode_jpeg
+from pipeline.takes.splits import Block, Take
+from pipeline.takes.tables import FRAMES, to_parquet
+
+NOTHING = AugmentConfig(
+    copies=2,
+    flip_left_right=False,
+    random_crop=0,
+    random_scale=0,
+    random_brightness=0,
+    rotation_degrees=0,
+    hue_degrees=0,
+    random_saturation=0,
+    blur_pixels=0,
+    min_jpeg_quality=95,
+    max_jpeg_quality=95,
+)
+ALL = replace(
+    NOTHING,
+    flip_left_right=True,
+    random_crop=20,
+    random_scale=20,
+    random_brightness=30,
+    rotation_degrees=15,
+    hue_degrees=20,
+    random_saturation=40,
+    blur_pixels=2,
+    min_jpeg_quality=50,
+)
+STILL = Transformation(
+    flip=False,
+    window_fraction=1,
+    window_left=0.5,
+    window_top=0.5,
+    rotation_degrees=0,
+    brightness=1,
+    hue_degrees=0,
+    saturation=1,
+    blur_pixels=0,
+    jpeg_quality=95,
+)
+
+
+def picture() -> np.ndarray:
+    """Four quadrants: red, green, blue and grey, 60 x 80."""
+    rgb = np.full((60, 80, 3), 90, np.uint8)
+    rgb[:30, :40], rgb[:30, 40:], rgb[30:, :40] = (200, 20, 20), (20, 200, 20), (20, 20, 200)
+    return rgb
+
+
+def test_equal_names_give_equal_bytes_and_other_names_others() -> None:
+    image = encode_jpeg(picture(), quality=95)
+    first = augment_image(image, "take-000001", 1, ALL)
+    assert augment_image(image, "take-000001", 1, ALL) == first
+    assert augment_image(image, "take-000001", 2, ALL) != first
+    assert augment_image(image, "take-000002", 1, ALL) != first
+
+
+def test_a_setting_does_not_shift_the_draws_of_another() -> None:
+    one, other = (
+        draw(config, generator_of("take-0", 1)) for config in (ALL, replace(ALL, blur_pixels=0, random_crop=0))
+    )
+    assert replace(one, blur_pixels=0, window_fraction=0) == replace(other, blur_pixels=0, window_fraction=0)
+
+
+def test_draws_stay_in_their_ranges_and_reach_their_ends() -> None:
+    drawn = [draw(ALL, generator_of("take-0", copy)) for copy in range(500)]
+    for name, low, high in [
+        ("window_fraction", 1 / (1.2 * 1.2), 1 / 1.2),
+        ("rotation_degrees", -15, 15),
+        ("brightness", 0.7, 1.3),
+        ("hue_degrees", -20, 20),
+        ("saturation", 0.6, 1.4),
+        ("blur_pixels", 0, 2),
+        ("jpeg_quality", 50, 95),
+    ]:
+        values = [getattr(transformation, name) for transformation in drawn]
+        margin = 0.05 * (high - low)
+        assert low <= min(values) <= low + margin, name
+        assert high - margin <= max(values) <= high, name
+    assert 200 < sum(transformation.flip for transformation in drawn) < 300
+
+
+def test_nothing_allowed_changes_nothing() -> None:
+    assert np.array_equal(apply(draw(NOTHING, generator_of("take-0", 1)), picture()), picture())
+
+
+def test_flip() -> None:
+    assert np.array_equal(apply(replace(STILL, flip=True), picture()), picture()[:, ::-1])
+
+
+def test_a_half_turn() -> None:
+    turned = apply(replace(STILL, rotation_degrees=180), picture())
+    assert np.abs(turned.astype(int) - picture()[::-1, ::-1]).max() <= 1
+
+
+def test_a_quarter_turn_is_counter_clockwise() -> None:
+    square = picture()[:, 10:70]
+    turned = apply(replace(STILL, rotation_degrees=90), square)
+    assert np.abs(turned.astype(int) - np.rot90(square)).max() <= 1
+
+
+def test_a_window_is_cut_where_the_draw_says() -> None:
+    corner = apply(replace(STILL, window_fraction=0.5, window_left=0, window_top=0), picture())
+    assert corner.shape == (30, 40, 3)
+    assert (corner == (200, 20, 20)).all()
+    opposite = apply(replace(STILL, window_fraction=0.5, window_left=1, window_top=1), picture())
+    assert (opposite == 90).all()
+
+
+def test_brightness_multiplies_and_clips() -> None:
+    assert (apply(replace(STILL, brightness=1.2), np.full((4, 4, 3), 100, np.uint8)) == 120).all()
+    assert (apply(replace(STILL, brightness=1.2), np.full((4, 4, 3), 250, np.uint8)) == 255).all()
+
+
+def test_hue_and_saturation_leave_grey_alone_and_keep_the_luma() -> None:
+    changed = apply(replace(STILL, hue_degrees=30, saturation=0.5), picture())
+    assert (changed[45, 60] == 90).all()
+    luma = np.array([0.299, 0.587, 0.114])
+    assert changed[10, 10] @ luma == pytest.approx(picture()[10, 10] @ luma, abs=1)
+    grey = apply(replace(STILL, saturation=0), picture())
+    assert np.ptp(grey.astype(int), axis=2).max() == 0
+
+
+def test_only_train_frames_are_copied(folder: Path) -> None:
+    images = [encode_jpeg(picture(), quality=95)] * 10
+    frames = pa.table([[f"take-{i}" for i in range(10)], [i / 4 for i in range(10)], images], schema=FRAMES)
+    spans = [("train", 0.0, 0.5), ("validation", 0.6, 0.8), ("test", 0.8, 1.0)]
+    take = Take("cup", "1", Path("1"), "", tuple(Block("cup", "1", "1", "", *span) for span in spans))
+    write_bytes(layout.FRAMES / take.table, to_parquet(frames))
+    augmented = augment_take(take, ALL)
+    assert augmented["frame_id"].to_pylist() == [f"take-{i}" for i in range(5) for _ in range(2)]
+    assert augmented["copy"].to_pylist() == [1, 2] * 5
+    assert decode_jpeg(augmented["image"][0].as_py()).shape[2] == 3
+    assert augment_take(take, replace(ALL, copies=0)).num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("copies", -1), ("random_brightness", 101), ("rotation_degrees", 181), ("min_jpeg_quality", 96)]
+)
+def test_values_out_of_range(key: str, value: float) -> None:
+    with pytest.raises(PipelineError, match=f"augment.{key}: {value}\n  expected: a number"):
+        replace(NOTHING, **{key: value})

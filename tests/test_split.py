@@ -1,0 +1,181 @@
+import shutil
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config.split import SplitConfig, SplitStage
+from pipeline.errors import PipelineError
+from pipeline.files import layout
+from pipeline.split import find_sources, split
+from pipeline.takes.assignment import assign_takes, place_of
+from pipeline.takes.splits import PARTS, TRAIN, Block, Take, read_takes
+
+CONFIG = SplitStage(split=SplitConfig(validation_percent=20, test_percent=20, block_gap_percent=5))
+
+NAMES = st.lists(st.text("abcdef", min_size=1, max_size=6), min_size=4, max_size=12, unique=True)
+
+
+def fill(names: list[str]) -> None:
+    """Write a file with its own name as content for each "<label>/<take>" under data/videos."""
+    for name in names:
+        path = layout.VIDEOS / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+
+
+def refusal() -> str:
+    with pytest.raises(PipelineError) as caught:
+        split(CONFIG)
+    assert not layout.SPLITS.exists()
+    return str(caught.value)
+
+
+def parts() -> dict[str, set[str]]:
+    return {f"{take.label}/{take.name}": {block.part for block in take.blocks} for take in read_takes(layout.SPLITS)}
+
+
+@given(NAMES, st.integers(1, 45), st.integers(1, 45))
+def test_every_part_of_a_label_has_a_take(names: list[str], validation: int, test: int) -> None:
+    assigned = assign_takes("cup", names, validation_percent=validation, test_percent=test)
+    assert set(assigned) == set(names)
+    assert set(assigned.values()) == set(PARTS)
+
+
+@given(NAMES)
+def test_a_new_take_moves_at_most_one_other(names: list[str]) -> None:
+    before = assign_takes("cup", names[1:], validation_percent=20, test_percent=20)
+    after = assign_takes("cup", names, validation_percent=20, test_percent=20)
+    num_in_train = sum(20 <= place_of(f"cup/{name}") < 80 for name in names[1:])
+    num_moved = sum(before[name] != after[name] for name in before)
+    assert num_moved <= (1 if num_in_train >= 2 else 2)
+
+
+def test_a_take_with_its_own_place_stays_when_thousands_come() -> None:
+    few = [f"IMG_{i}.mp4" for i in range(30)]
+    many = [f"IMG_{i}.mp4" for i in range(3000)]
+    before = assign_takes("cup", few, validation_percent=20, test_percent=20)
+    after = assign_takes("cup", many, validation_percent=20, test_percent=20)
+    assert {name: after[name] for name in few} == dict(before)
+    assert 1650 < list(after.values()).count(TRAIN) < 1950  # 60 % of 3000, give or take 5 standard deviations
+
+
+def test_place_does_not_depend_on_how_accents_are_encoded() -> None:
+    composed = unicodedata.normalize("NFC", "jalapeño/IMG_1.mp4")
+    assert place_of(composed) == place_of(unicodedata.normalize("NFD", composed))
+    assert place_of("cup/IMG_1.mp4") == pytest.approx(40.29769, abs=1e-5)  # the split must never change by itself
+
+
+def test_moving_the_project_changes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill([f"{label}/{i}.mp4" for label in "ab" for i in range(5)])
+    split(CONFIG)
+    first = layout.SPLITS.read_bytes()
+    shutil.move(folder / "data", folder / "elsewhere" / "data")
+    monkeypatch.chdir(folder / "elsewhere")
+    split(CONFIG)
+    assert layout.SPLITS.read_bytes() == first
+
+
+def test_photos_are_takes_by_folder_or_alone(folder: Path) -> None:
+    fill(["cup/1.mp4", "cup/2.mp4", "cup/3.mp4"])
+    for name in ("pen/desk/1.jpg", "pen/desk/2.jpg", "pen/a.png", "pen/b.JPG"):
+        (layout.PHOTOS / name).parent.mkdir(parents=True, exist_ok=True)
+        (layout.PHOTOS / name).write_text(name)
+    split(CONFIG)
+    assert {name for name in parts() if name.startswith("pen")} == {"pen/a.png", "pen/b.JPG", "pen/desk"}
+
+
+def test_few_takes_are_cut_into_blocks_with_gaps_and_it_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(["cup/1.mp4", "cup/2.mp4", "pen/1.mp4", "pen/2.mp4", "pen/3.mp4"])
+    split(CONFIG)
+    cup = next(take for take in read_takes(layout.SPLITS) if take.label == "cup")
+    spans = [(block.part, block.start, block.end) for block in cup.blocks]
+    assert spans == [("train", 0.0, 0.5), ("validation", 0.55, 0.75), ("test", 0.8, 1.0)]
+    assert "label 'cup' has only 2 take(s): each is cut" in capsys.readouterr().err
+    assert parts()["cup/2.mp4"] == set(PARTS)
+
+
+def test_blocks_share_no_frame() -> None:
+    spans = [("train", 0.0, 0.5), ("validation", 0.55, 0.75), ("test", 0.8, 1.0)]
+    take = Take("cup", "1", Path("1"), "", tuple(Block("cup", "1", "1", "", *span) for span in spans))
+    indices = [take.indices_of_part(part, 40) for part in PARTS]
+    assert indices == [list(range(20)), list(range(22, 30)), list(range(32, 40))]
+
+
+@pytest.mark.parametrize("junk", ["cup/.DS_Store", "cup/Thumbs.db", "cup/._1.mp4", ".hidden/1.mp4", "README.md"])
+def test_what_systems_leave_behind_is_ignored(folder: Path, junk: str) -> None:
+    fill([f"{label}/{i}.mp4" for label in ("cup", "pen") for i in range(3)] + [junk])
+    assert len(find_sources(layout.VIDEOS, layout.PHOTOS)) == 6
+
+
+def test_no_videos(folder: Path) -> None:
+    assert "no videos in data/videos/" in refusal()
+
+
+def test_one_label_only(folder: Path) -> None:
+    fill(["cup/1.mp4"])
+    assert "one label only: cup" in refusal()
+
+
+def test_empty_label_folder(folder: Path) -> None:
+    fill(["cup/1.mp4"])
+    (layout.VIDEOS / "pen").mkdir()
+    assert "label folder data/videos/pen/ holds no takes" in refusal()
+
+
+def test_video_outside_a_label(folder: Path) -> None:
+    fill(["1.mp4", "cup/1.mp4"])
+    message = refusal()
+    assert "data/videos/1.mp4 lies directly under data/videos/" in message
+    assert "data/videos/<label>/1.mp4" in message
+
+
+def test_labels_that_differ_only_in_case(folder: Path) -> None:
+    fill(["Cup/1.mp4", "cup/2.mp4"])
+    assert "labels that differ only in case: 'Cup' and 'cup'" in refusal()
+
+
+def test_takes_that_differ_only_in_case(folder: Path) -> None:
+    fill(["cup/a.mp4", "cup/A.mp4", "pen/1.mp4"])
+    assert "takes of label 'cup' that differ only in case" in refusal()
+
+
+def test_the_same_content_twice(folder: Path) -> None:
+    fill(["cup/1.mp4", "pen/1.mp4"])
+    shutil.copy(layout.VIDEOS / "cup/1.mp4", layout.VIDEOS / "pen/2.mp4")
+    assert "the same content more than once: data/videos/cup/1.mp4, data/videos/pen/2.mp4" in refusal()
+
+
+def test_a_file_that_is_no_take(folder: Path) -> None:
+    fill(["cup/1.mp4", "cup/notes.txt", "pen/1.mp4"])
+    message = refusal()
+    assert "data/videos/cup/notes.txt" in message
+    assert ".mp4 .mov" in message
+
+
+def test_a_folder_among_videos(folder: Path) -> None:
+    fill(["cup/old/1.mp4", "cup/1.mp4", "pen/1.mp4"])
+    assert "data/videos/cup/old is a folder" in refusal()
+
+
+def test_two_single_photos_are_too_few(folder: Path) -> None:
+    fill(["cup/1.mp4"])
+    (layout.PHOTOS / "pen").mkdir(parents=True)
+    (layout.PHOTOS / "pen" / "1.jpg").write_text("x")
+    assert "label 'pen' has only 1 take(s), and a single photo cannot be cut" in refusal()
+
+
+def test_a_split_file_changed_by_hand(folder: Path) -> None:
+    layout.SPLITS.parent.mkdir()
+    layout.SPLITS.write_text("a,b\n1,2\n")
+    with pytest.raises(PipelineError, match=r"data/splits.csv cannot be read"):
+        read_takes(layout.SPLITS)
+
+
+def test_percentages_that_leave_nothing_to_train_on() -> None:
+    with pytest.raises(PipelineError, match="at most 95 together"):
+        SplitConfig(validation_percent=50, test_percent=40, block_gap_percent=5)
