@@ -31,7 +31,8 @@ def summary(schemes: Sequence[str]) -> str:
         [
             "",
             f"{deployed['backbone']}, scored on {deployed['num_test_frames']} frames of "
-            f"{deployed['num_test_takes']} takes that were not trained on; latency on {deployed['num_threads']} thread(s) of this machine",
+            f"{deployed['num_test_takes']} takes that were not trained on; "
+            f"latency on {deployed['num_threads']} thread(s) of this machine",
             "",
             *(f"  {line.rstrip()}" for line in lines),
             "",

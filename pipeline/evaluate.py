@@ -32,7 +32,7 @@ from pipeline.takes.workers import num_workers
 
 
 @dataclass(frozen=True)
-class TestFrame:
+class HeldOutFrame:
     """One frame of the test part."""
 
     frame_id: str
@@ -43,7 +43,7 @@ class TestFrame:
 
 def evaluate(config: EvaluateStage) -> None:
     """Score and time one scheme's model."""
-    frames = list(test_frames(read_takes(layout.SPLITS)))
+    frames = list(held_out_frames(read_takes(layout.SPLITS)))
     predictions = predict(layout.model(config.scheme), frames, config.resize, title=f"evaluate@{config.scheme}")
     is_reference = config.scheme == layout.REFERENCE_SCHEME
     reference = (
@@ -61,15 +61,15 @@ def evaluate(config: EvaluateStage) -> None:
     )
 
 
-def test_frames(takes: list[Take]) -> Iterator[TestFrame]:
+def held_out_frames(takes: list[Take]) -> Iterator[HeldOutFrame]:
     """Yield the frames of the test part, in the order of the split file."""
     for take in (take for take in takes if take.has_part(TEST)):
         table = read_parquet(layout.FRAMES / take.table)
         for row in table.take(take.indices_of_part(TEST, table.num_rows)).to_pylist():
-            yield TestFrame(row["frame_id"], f"{take.label}/{take.name}", take.label, row["image"])
+            yield HeldOutFrame(row["frame_id"], f"{take.label}/{take.name}", take.label, row["image"])
 
 
-def predict(path: Path, frames: list[TestFrame], resize: str, *, title: str) -> Predictions:
+def predict(path: Path, frames: list[HeldOutFrame], resize: str, *, title: str) -> Predictions:
     """Run a model on frames, each decoded and scaled as the phone does it.
 
     Args:
@@ -100,7 +100,7 @@ def predict(path: Path, frames: list[TestFrame], resize: str, *, title: str) -> 
 
 
 def _run_share(
-    content: bytes, frames: list[TestFrame], resize: str, indices: np.ndarray
+    content: bytes, frames: list[HeldOutFrame], resize: str, indices: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run one thread's share of the frames in an interpreter of its own."""
     model = Model(content, num_threads=1)

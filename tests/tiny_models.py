@@ -79,7 +79,7 @@ class Graph:
         )
 
 
-def backbone_model(dtype="uint8", extra_operator=None, quantization=None, num_features=NUM_FEATURES):
+def backbone_model(dtype="uint8", extra_operator=None, quantization=None, num_features=NUM_FEATURES, depth=1):
     """A backbone as an object: normalization, three convolutions, mean; random but fixed weights."""
     draw = np.random.default_rng(0)
     graph = Graph()
@@ -89,7 +89,8 @@ def backbone_model(dtype="uint8", extra_operator=None, quantization=None, num_fe
     x = graph.add("MUL", [x, graph.constant("scale", np.float32(1 / 128))], "mul", shape, schema.MulOptionsT())
     x = graph.add("ADD", [x, graph.constant("shift", np.float32(-127 / 128))], "add", shape, schema.AddOptionsT())
     x = _convolution(graph, draw, x, "stem", PIXELS // 2, 3, 8, kernel=3, stride=2)
-    x = _depthwise(graph, draw, x, "depthwise", PIXELS // 2, 8)
+    for layer in range(depth):
+        x = _depthwise(graph, draw, x, f"depthwise{layer}", PIXELS // 2, 8)
     x = _convolution(graph, draw, x, "top", PIXELS // 2, 8, num_features, kernel=1, stride=1)
     if extra_operator:
         kind, custom_name = extra_operator
@@ -116,7 +117,7 @@ def pixel_model(pixels):
     return write_model(graph.model(image, x))
 
 
-def head(num_labels=3, num_features=NUM_FEATURES):
+def head(num_labels=3, num_features=NUM_FEATURES, depth=1):
     """Weights float32 [num_features, num_labels] and bias float32 [num_labels]."""
     draw = np.random.default_rng(1)
     weights = draw.normal(0, 2, (num_features, num_labels)).astype(np.float32)

@@ -9,6 +9,7 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -19,6 +20,7 @@ from pipeline.errors import PipelineError
 LOGITS_LAYER = "logits"
 _LABELS_ENTRY = "labels.json"
 _METADATA_ENTRY = "metadata.json"
+_CONFIG_ENTRY = "config.json"
 _WEIGHTS_ENTRY = "model.weights.h5"
 _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -44,8 +46,8 @@ def pack(keras_file: bytes, labels: list[str]) -> bytes:
     with zipfile.ZipFile(io.BytesIO(keras_file)) as source, zipfile.ZipFile(packed, "w") as target:
         for entry in source.infolist():
             content = source.read(entry)
-            if entry.filename == _METADATA_ENTRY:
-                content = json.dumps({**json.loads(content), "date_saved": "1980-01-01@00:00:00"}).encode()
+            if entry.filename in (_METADATA_ENTRY, _CONFIG_ENTRY):
+                content = json.dumps(_without_accidents(json.loads(content))).encode()
             target.writestr(zipfile.ZipInfo(entry.filename, _FIXED_DATE), content)
         target.writestr(zipfile.ZipInfo(_LABELS_ENTRY, _FIXED_DATE), json.dumps(labels, ensure_ascii=False))
     return packed.getvalue()
@@ -67,6 +69,14 @@ def read_head(path: Path) -> Head:
             expected="a head written by the stage `train`",
             remedy="run `dvc repro`",
         ) from error
+
+
+def _without_accidents(value: Any) -> Any:
+    """Take out what differs from run to run: dates, and addresses of objects in memory (which only save space)."""
+    if isinstance(value, dict):
+        kept = {key: _without_accidents(inner) for key, inner in value.items() if key != "shared_object_id"}
+        return {**kept, "date_saved": "1980-01-01@00:00:00"} if "date_saved" in kept else kept
+    return [_without_accidents(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _logits_variables(weights: h5py.File) -> list[npt.NDArray[np.float32]]:

@@ -70,14 +70,14 @@ def train_head(
     weights = _class_weights(train.label_indices, len(labels)) if config.class_balance else None
     num_looks = math.ceil(config.steps / config.eval_step_interval)
     with tempfile.TemporaryDirectory() as scratch:
-        best = Path(scratch) / "best.keras"
+        best = Path(scratch) / "best.weights.h5"
         history = model.fit(
             _batches(train, config, weights),
             steps_per_epoch=min(config.eval_step_interval, config.steps),
             epochs=num_looks,
             validation_data=_validation_batches(validation, config),
             callbacks=[
-                keras.callbacks.ModelCheckpoint(best, monitor="val_loss", save_best_only=True),
+                keras.callbacks.ModelCheckpoint(best, monitor="val_loss", save_best_only=True, save_weights_only=True),
                 keras.callbacks.TensorBoard(log_folder, write_graph=False),
                 _Progress(num_looks, title),
             ],
@@ -86,7 +86,10 @@ def train_head(
         ).history
         curves = _curves(history, config)
         best_step = int(curves["step"].to_numpy()[curves["validation_loss"].to_numpy().argmin()])
-        return TrainedHead(pack(best.read_bytes(), labels), curves, best_step)
+        model.load_weights(best)
+    head = build_head(train.features.shape[1], len(labels), config.dropout)
+    head.set_weights(model.get_weights())
+    return TrainedHead(pack(_keras_file(head), labels), curves, best_step)
 
 
 def build_head(feature_length: int, num_labels: int, dropout: float) -> keras.Model:
@@ -94,10 +97,19 @@ def build_head(feature_length: int, num_labels: int, dropout: float) -> keras.Mo
     return keras.Sequential(
         [
             keras.Input((feature_length,), name="features"),
-            keras.layers.Dropout(dropout),
+            keras.layers.Dropout(dropout, name="dropout"),
             keras.layers.Dense(num_labels, name=LOGITS_LAYER),
-        ]
+        ],
+        name="head",
     )
+
+
+def _keras_file(model: keras.Model) -> bytes:
+    """Return what Keras saves of a model; one that was never compiled has no optimizer in its file."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "head.keras"
+        model.save(path)
+        return path.read_bytes()
 
 
 def _compile(model: keras.Model, config: TrainingConfig) -> None:

@@ -30,8 +30,8 @@ class Measurement:
 
     Attributes:
         latency_ms: Milliseconds of the forward pass alone, keyed `p50`, `p90` and `p99`.
-        peak_memory_bytes: Resident memory that loading and running the model added, at its highest, the file's own bytes
-            included.
+        peak_memory_bytes: Resident memory that loading and running the model added, at its highest; the file's own
+            bytes are part of it.
         num_threads: Threads that LiteRT could use.
     """
 

@@ -91,9 +91,10 @@ def _with_file(content: bytes, name: str, file_content: bytes) -> bytes:
     """Append a zip archive; its offsets count from the begin of the whole file."""
     stream = io.BytesIO(content)
     member = zipfile.ZipInfo(name, _ZIP_DATE)
+    member.compress_type = zipfile.ZIP_STORED  # as the format demands
     member.create_system = _UNIX
     member.external_attr = 0o644 << 16
-    with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(stream, "a") as archive:
         archive.writestr(member, file_content)
     return stream.getvalue()
 

@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.bottlenecks import bottlenecks
+from pipeline.config.bottlenecks import BottlenecksStage
+from pipeline.errors import PipelineError
+from pipeline.files import layout
+from pipeline.images.codec import decode_jpeg
+from pipeline.images.model_input import to_model_input
+from pipeline.litert.interpreter import Model
+from pipeline.takes.tables import read_parquet
+from tests import tiny_models, tiny_project
+
+
+def run(scheme: str, resize: str = "stretch") -> None:
+    bottlenecks(BottlenecksStage(resize, tiny_project.BACKBONE, tiny_models.SCHEMES[scheme]))
+
+
+@pytest.mark.parametrize("scheme", ["float32", "int8"])
+def test_bottlenecks_are_what_the_schemes_own_backbone_makes_of_the_frames(folder: Path, scheme: str) -> None:
+    tiny_project.make()
+    run(scheme)
+    model = Model(layout.backbone(scheme).read_bytes())
+    frames = read_parquet(layout.AUGMENTED / "cup/train.mp4.parquet")
+    table = read_parquet(layout.bottlenecks(scheme) / "augmented/cup/train.mp4.parquet")
+    expected = [model(to_model_input(decode_jpeg(image), 16, "stretch")) for image in frames["image"].to_pylist()]
+    assert np.array_equal(np.stack(table["feature"].to_numpy()), np.stack(expected))
+    assert table["frame_id"].equals(frames["frame_id"])
+    assert table["copy"].to_pylist() == [1] * tiny_project.NUM_FRAMES
+
+
+def test_takes_that_are_only_tested_need_no_bottlenecks(folder: Path) -> None:
+    tiny_project.make()
+    run("float32")
+    written = {path.name for path in layout.bottlenecks("float32").rglob("*.parquet")}
+    assert written == {"train.mp4.parquet", "validation.mp4.parquet"}
+
+
+def test_a_second_run_reuses_all_and_another_resize_computes_all(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_project.make()
+    for resize in ("stretch", "stretch", "crop"):
+        run("float32", resize)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "computed" in line]
+    assert [line.split(": ")[1] for line in lines] == [
+        "6 takes computed, 0 reused",
+        "0 takes computed, 6 reused",
+        "6 takes computed, 0 reused",
+    ]
+
+
+def test_too_few_calibration_pictures(folder: Path) -> None:
+    tiny_project.make()
+    for path in list(layout.CALIBRATION.iterdir())[:10]:
+        path.unlink()
+    with pytest.raises(PipelineError, match="40 pictures in data/calibration/\n  expected: at least 50"):
+        run("int8")
+    assert not layout.bottlenecks("int8").exists()
+    assert not layout.backbone("int8").exists()

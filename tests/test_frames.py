@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.config.frames import FramesConfig, FramesStage
+from pipeline.errors import PipelineError
+from pipeline.files import layout
+from pipeline.frames import frames
+from pipeline.images.codec import decode_jpeg
+from pipeline.takes.splits import Block, write_splits
+from pipeline.takes.tables import FRAMES, read_parquet
+from tests.clips import solid, write_clip
+
+CONFIG = FramesStage(frames=FramesConfig(per_second=5, width=32, jpeg_quality=95))
+EVERYWHERE = [("train", 0.0, 0.4), ("validation", 0.4, 0.7), ("test", 0.7, 1.0)]
+
+
+def add(label: str, take: str, path: Path, spans: list[tuple[str, float, float]] = EVERYWHERE) -> list[Block]:
+    return [Block(label, take, str(path), f"{label}{take}".encode().hex(), *span) for span in spans]
+
+
+def clip(name: str, num_frames: int = 20) -> Path:
+    path = Path(name)
+    return write_clip(path, [solid((10 * i, 80, 80)) for i in range(num_frames)], rate=10)
+
+
+def test_a_video_becomes_a_table_of_frames(folder: Path) -> None:
+    write_splits(layout.SPLITS, add("cup", "a.mp4", clip("a.mp4")))
+    frames(CONFIG)
+    table = read_parquet(layout.FRAMES / "cup/a.mp4.parquet")
+    assert table.schema.equals(FRAMES)
+    assert table["pts_seconds"].to_pylist() == pytest.approx([i / 5 for i in range(10)])
+    assert decode_jpeg(table["image"][0].as_py()).shape == (24, 32, 3)
+    assert len(set(table["frame_id"].to_pylist())) == 10
+
+
+def test_a_folder_of_photos_becomes_a_table_in_the_order_of_names(folder: Path) -> None:
+    Path("desk").mkdir()
+    for name, grey in (("b.png", 200), ("a.jpg", 20), ("c.webp", 90), (".hidden.jpg", 0)):
+        Image.fromarray(np.full((48, 64, 3), grey, np.uint8)).save(Path("desk") / name)
+    write_splits(layout.SPLITS, add("cup", "desk", Path("desk")))
+    frames(CONFIG)
+    table = read_parquet(layout.FRAMES / "cup/desk.parquet")
+    greys = [int(decode_jpeg(image).mean().round()) for image in table["image"].to_pylist()]
+    assert greys == [20, 200, 90]
+    assert table["pts_seconds"].to_pylist() == [None] * 3
+
+
+def test_renaming_a_take_computes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = add("cup", "a.mp4", clip("a.mp4"))
+    write_splits(layout.SPLITS, blocks)
+    frames(CONFIG)
+    before = (layout.FRAMES / "cup/a.mp4.parquet").read_bytes()
+    renamed = Path("a.mp4").rename("b.mp4")
+    write_splits(layout.SPLITS, [Block("mug", "b.mp4", str(renamed), b.sha256, b.part, b.start, b.end) for b in blocks])
+    frames(CONFIG)
+    assert "0 takes computed, 1 reused" in capsys.readouterr().err
+    assert (layout.FRAMES / "mug/b.mp4.parquet").read_bytes() == before
+    assert not (layout.FRAMES / "cup").exists()
+
+
+def test_every_unreadable_video_is_named_and_nothing_is_written(folder: Path) -> None:
+    Path("text.mp4").write_text("not a video")
+    Path("empty.mov").touch()
+    good = add("cup", "a.mp4", clip("a.mp4"))
+    bad = add("cup", "text.mp4", Path("text.mp4")) + add("cup", "empty.mov", Path("empty.mov"))
+    write_splits(layout.SPLITS, good + bad)
+    with pytest.raises(PipelineError) as caught:
+        frames(CONFIG)
+    assert "2 takes cannot be used" in str(caught.value)
+    assert "text.mp4" in str(caught.value)
+    assert "empty.mov" in str(caught.value)
+    assert not layout.FRAMES.exists()
+
+
+def test_a_video_too_short_to_be_cut(folder: Path) -> None:
+    write_splits(layout.SPLITS, add("cup", "a.mp4", clip("a.mp4", num_frames=2)))
+    with pytest.raises(PipelineError, match=r"label 'cup' has no (validation|test|train) frames"):
+        frames(CONFIG)

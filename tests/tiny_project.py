@@ -1,0 +1,76 @@
+"""A project so small that every stage after `backbone` runs in a moment: two labels, six takes, three layers."""
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from pipeline.config.backbone import BackboneConfig
+from pipeline.config.train import TrainingConfig
+from pipeline.files import layout, write_bytes
+from pipeline.images.codec import encode_jpeg
+from pipeline.takes.splits import PARTS, Block, write_splits
+from pipeline.takes.tables import AUGMENTED, FRAMES, to_parquet
+from tests import tiny_models
+
+LABELS = ("cup", "rote Möhre")
+BACKBONE = BackboneConfig(
+    name="tiny",
+    family="none",
+    width=1,
+    depth=1,
+    input_pixels=tiny_models.PIXELS,
+    feature_length=tiny_models.NUM_FEATURES,
+    mean=127,
+    std=128,
+    weights="random",
+    weights_package="",
+    weights_sha256="",
+    num_parameters=0,
+    num_multiply_adds=0,
+    imagenet_top1_percent=0,
+    source="",
+)
+TRAINING = TrainingConfig(
+    steps=60,
+    learning_rate=0.05,
+    train_batch_size=8,
+    validation_batch_size=-1,
+    eval_step_interval=20,
+    dropout=0.1,
+    weight_decay=0,
+    class_balance=True,
+    seed=0,
+)
+NUM_FRAMES = 5
+
+
+def picture(label: int, seed: int) -> np.ndarray:
+    """Noise around dark red or light blue, uint8 [24, 32, 3]."""
+    colour = np.array([(90, 30, 30), (120, 160, 220)][label])
+    noise = np.random.default_rng(seed).normal(0, 25, (24, 32, 3))
+    return np.clip(colour + noise, 0, 255).astype(np.uint8)
+
+
+def make() -> None:
+    """Write what the stages up to `backbone` would have written: one take of each label in each part."""
+    blocks = [
+        Block(label, f"{part}.mp4", f"data/videos/{label}/{part}.mp4", f"{label}{part}".encode().hex(), part, 0.0, 1.0)
+        for label in LABELS
+        for part in PARTS
+    ]
+    write_splits(layout.SPLITS, blocks)
+    for number, block in enumerate(blocks):
+        images = [
+            encode_jpeg(picture(LABELS.index(block.label), 100 * number + i), quality=95) for i in range(NUM_FRAMES)
+        ]
+        ids = [f"{number}-{i}" for i in range(NUM_FRAMES)]
+        times = [i / 4 for i in range(NUM_FRAMES)]
+        frames = pa.table([ids, times, images], schema=FRAMES)
+        write_bytes(layout.FRAMES / block.label / f"{block.take}.parquet", to_parquet(frames))
+        if block.part == "train":
+            rows = pa.table([ids, [1] * NUM_FRAMES, times, images[::-1]], schema=AUGMENTED)
+            write_bytes(layout.AUGMENTED / block.label / f"{block.take}.parquet", to_parquet(rows))
+    write_bytes(layout.CONVERTED_BACKBONE, tiny_models.backbone())
+    layout.CALIBRATION.mkdir(parents=True)
+    for seed in range(50):
+        Image.fromarray(picture(seed % 2, 1000 + seed)).save(layout.CALIBRATION / f"{seed:02d}.png")
