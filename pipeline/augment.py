@@ -15,12 +15,13 @@ from pipeline.config.augment import AugmentConfig, AugmentStage
 from pipeline.files import layout, sha256_of_file
 from pipeline.images.augmentation import apply, draw, generator_of
 from pipeline.images.codec import decode_jpeg, encode_jpeg
-from pipeline.takes.cache import TakeCache, key_of
-from pipeline.takes.runner import TakeJob, map_takes
+from pipeline.takes.cache import key_of, project_cache
+from pipeline.takes.engines import project_engine
+from pipeline.takes.jobs import TakeJob
+from pipeline.takes.runner import map_takes
 from pipeline.takes.splits import TRAIN, Take, read_takes
 from pipeline.takes.tables import AUGMENTED, read_parquet
 from pipeline.takes.versions import versions
-from pipeline.takes.workers import num_workers
 
 _VERSION = 1  # raise it when this stage gives other bytes for the same input and settings
 
@@ -29,7 +30,7 @@ def augment(config: AugmentStage) -> None:
     """Make the copies of all takes that have train frames."""
     takes = [take for take in read_takes(layout.SPLITS) if take.has_part(TRAIN)]
     jobs = [_job(take, config.augment) for take in takes]
-    map_takes(jobs, layout.AUGMENTED, stage="augment", num_workers=num_workers(), cache=TakeCache())
+    map_takes(jobs, layout.AUGMENTED, stage="augment", engine=project_engine(), cache=project_cache())
 
 
 def augment_take(take: Take, config: AugmentConfig) -> pa.Table:

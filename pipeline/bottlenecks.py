@@ -17,20 +17,24 @@ import pyarrow as pa
 from pipeline.config.application import run_stage
 from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes
+from pipeline.files.full_disk import telling_full_disk
 from pipeline.images.calibration import read_calibration
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.interpreter import Model
 from pipeline.litert.model_file import check_builtin, check_scheme
 from pipeline.litert.quantizer import quantize
-from pipeline.takes.cache import TakeCache, key_of
-from pipeline.takes.runner import TakeJob, map_takes
+from pipeline.takes.cache import key_of, project_cache
+from pipeline.takes.engines import project_engine
+from pipeline.takes.jobs import TakeJob
+from pipeline.takes.runner import map_takes
 from pipeline.takes.splits import TRAIN, VALIDATION, Take, read_takes
 from pipeline.takes.tables import bottlenecks_schema, read_parquet
 from pipeline.takes.versions import versions
-from pipeline.takes.workers import num_workers
 
 _VERSION = 1  # raise it when this stage gives other bytes for the same input and settings
+
+_of_thread = threading.local()  # the model that a thread has loaded, with the hash of its file
 
 
 def bottlenecks(config: BottlenecksStage) -> None:
@@ -43,9 +47,14 @@ def bottlenecks(config: BottlenecksStage) -> None:
     sources += [("augmented", layout.AUGMENTED, take) for take in takes if take.has_part(TRAIN)]
     jobs = [_job(kind, folder / take.table, take, features) for kind, folder, take in sources]
     map_takes(
-        jobs, layout.bottlenecks(scheme), stage=f"bottlenecks@{scheme}", num_workers=num_workers(), cache=TakeCache()
+        jobs,
+        layout.bottlenecks(scheme),
+        stage=f"bottlenecks@{scheme}",
+        engine=project_engine(),
+        cache=project_cache(),
     )
-    write_bytes(layout.backbone(scheme), content)
+    with telling_full_disk(layout.backbone(scheme), len(content)):
+        write_bytes(layout.backbone(scheme), content)
 
 
 def quantized_backbone(config: BottlenecksStage) -> bytes:
@@ -64,17 +73,16 @@ def quantized_backbone(config: BottlenecksStage) -> bytes:
 
 
 class FeatureExtractor:
-    """Turns tables of encoded frames into tables of bottlenecks. Safe in threads: each gets its own interpreter.
+    """Turns tables of encoded frames into tables of bottlenecks. Each thread loads its own interpreter.
 
     Two interpreters with one thread each compute as much as one with two, and give the same bits on any number of
-    processors.
+    processors. Interpreters stay with their threads, so that this can be sent to another process.
     """
 
     def __init__(self, backbone: bytes, resize: str) -> None:
         self.sha256 = sha256_of_bytes(backbone)
         self.resize = resize
         self._backbone = backbone
-        self._of_thread = threading.local()
 
     def table(self, source: Path) -> pa.Table:
         """Compute the bottlenecks of one take.
@@ -104,9 +112,9 @@ class FeatureExtractor:
         return model(to_model_input(decode_jpeg(image), model.input_pixels, self.resize))
 
     def _model(self) -> Model:
-        if not hasattr(self._of_thread, "model"):
-            self._of_thread.model = Model(self._backbone, num_threads=1)
-        model: Model = self._of_thread.model
+        if getattr(_of_thread, "sha256", None) != self.sha256:
+            _of_thread.model, _of_thread.sha256 = Model(self._backbone, num_threads=1), self.sha256
+        model: Model = _of_thread.model
         return model
 
 

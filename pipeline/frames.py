@@ -17,12 +17,13 @@ from pipeline.errors import PipelineError
 from pipeline.files import layout
 from pipeline.files.suffixes import PHOTO_SUFFIXES
 from pipeline.images.codec import encode_jpeg, read_photo
-from pipeline.takes.cache import TakeCache, key_of
-from pipeline.takes.runner import TakeJob, map_takes
+from pipeline.takes.cache import key_of, project_cache
+from pipeline.takes.engines import project_engine
+from pipeline.takes.jobs import TakeJob
+from pipeline.takes.runner import map_takes
 from pipeline.takes.splits import PARTS, Take, labels_of, read_takes
 from pipeline.takes.tables import FRAMES, read_parquet
 from pipeline.takes.versions import versions
-from pipeline.takes.workers import num_workers
 from pipeline.video import sample_frames
 
 _VERSION = 1  # raise it when this stage gives other bytes for the same input and settings
@@ -32,7 +33,7 @@ def frames(config: FramesStage) -> None:
     """Compute the frames of all takes, and check that each label has frames in each part."""
     takes = read_takes(layout.SPLITS)
     jobs = [_job(take, config.frames) for take in takes]
-    map_takes(jobs, layout.FRAMES, stage="frames", num_workers=num_workers(), cache=TakeCache())
+    map_takes(jobs, layout.FRAMES, stage="frames", engine=project_engine(), cache=project_cache())
     check_parts(takes)
 
 

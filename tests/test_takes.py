@@ -1,17 +1,27 @@
 """The take cache and the runner: results depend on the input alone, and appear whole or not at all."""
 
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
-from pipeline.takes.cache import TakeCache, key_of
-from pipeline.takes.runner import TakeJob, map_takes
+from pipeline.takes import cache as cache_module
+from pipeline.takes.cache import CACHE_VARIABLE, TakeCache, cache_folder, key_of, project_cache
+from pipeline.takes.engines import LocalEngine
+from pipeline.takes.jobs import TakeJob
+from pipeline.takes.main_project import main_project
+from pipeline.takes.runner import map_takes
 from pipeline.takes.tables import AUGMENTED, FRAMES, read_parquet, to_parquet
+from tests.conftest import PROJECT
 
 
 def table(name: str) -> pa.Table:
@@ -27,20 +37,171 @@ def job(name: str, compute: object = table) -> TakeJob:
 
 
 def run(jobs: list[TakeJob], folder: Path, cache: TakeCache) -> dict[str, bytes]:
-    map_takes(jobs, folder, stage="frames", num_workers=2, cache=cache)
+    map_takes(jobs, folder, stage="frames", engine=LocalEngine(2), cache=cache)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
 
 
-def test_outputs_are_equal_with_the_cache_cold_warm_and_damaged(tmp_path: Path) -> None:
-    jobs = [job(f"cup/{i}") for i in range(6)]
-    cold = run(jobs, tmp_path / "out", TakeCache(tmp_path / "cache"))
-    warm = run(jobs, tmp_path / "out", TakeCache(tmp_path / "cache"))
-    for index, entry in enumerate(sorted((tmp_path / "cache").rglob("*/*"))):
-        damage = [b"", entry.read_bytes()[:-1], entry.read_bytes() + b"x", b"x" * 40][index % 4]
-        entry.write_bytes(damage)
-    damaged = run(jobs, tmp_path / "out", TakeCache(tmp_path / "cache"))
-    without = run(jobs, tmp_path / "out", TakeCache(tmp_path / "another"))
-    assert cold == warm == damaged == without == {f"cup/{i}.parquet": to_parquet(table(f"cup/{i}")) for i in range(6)}
+def all_of(setting: str) -> list[TakeJob]:
+    return [job(f"cup/{setting}{i}") for i in range(4)]
+
+
+def expected(setting: str) -> dict[str, bytes]:
+    return {f"cup/{setting}{i}.parquet": to_parquet(table(f"cup/{setting}{i}")) for i in range(4)}
+
+
+DAMAGES = {
+    "truncate": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "flip": lambda path: path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1])),
+    "empty": lambda path: path.write_bytes(b""),
+    "swap": lambda path: path.write_bytes(TakeCache(path.parents[1]).path_of(all_of("a")[0].key).read_bytes()),
+    "folder": lambda path: (path.unlink(), path.mkdir(), (path / "x").touch()),
+    "file for a folder": lambda path: (path.unlink(), path.parent.rmdir(), path.parent.touch()),
+}
+
+
+def damage(cache: TakeCache, how: str) -> None:
+    for entry in sorted(cache.folder.glob("??/*")):
+        try:
+            DAMAGES[how](entry)
+        except OSError:  # the other process was quicker, or two entries share a folder
+            continue
+
+
+@pytest.fixture(scope="module")
+def emptied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TakeCache]:
+    """Give a cache that another process empties all the time."""
+    cache = TakeCache(tmp_path_factory.mktemp("emptied") / "cache")
+    code = "import sys, time, pathlib\nfrom pipeline.takes.cache import TakeCache\n"
+    code += "cache = TakeCache(pathlib.Path(sys.argv[1]), 0)\nprint(flush=True)\n"
+    code += "while True: cache.make_room(); time.sleep(0.0005)"
+    command = [sys.executable, "-c", code, str(cache.folder)]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield cache
+        assert process.poll() is None
+        process.kill()
+
+
+STEPS = st.lists(st.sampled_from(["run a", "run b", "make room", *DAMAGES]), min_size=1, max_size=8)
+
+
+@given(STEPS, st.booleans())
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_state_of_the_cache_changes_an_output(
+    tmp_path_factory: pytest.TempPathFactory, emptied: TakeCache, steps: list[str], shared: bool
+) -> None:
+    out = tmp_path_factory.mktemp("out")
+    cache = emptied if shared else TakeCache(out / "cache")
+    for step in ["run a", *steps, "run b", "run a"]:
+        if step.startswith("run"):
+            assert run(all_of(step[-1]), out / step, cache) == expected(step[-1])
+        elif step == "make room":
+            TakeCache(cache.folder, 1000).make_room()
+        else:
+            damage(cache, step)
+
+
+@pytest.mark.parametrize("how", list(DAMAGES))
+def test_a_damaged_entry_is_missed_once_and_written_anew(tmp_path: Path, how: str) -> None:
+    cache = TakeCache(tmp_path / "cache")
+    cache.put(all_of("a")[0].key, b"another entry")
+    cache.put("ab" * 32, b"content")
+    DAMAGES[how](cache.path_of("ab" * 32))
+    assert cache.get("ab" * 32) is None
+    cache.put("ab" * 32, b"content")
+    assert cache.get("ab" * 32) == b"content"
+
+
+def test_room_is_made_by_last_use_but_not_of_what_is_in_use(tmp_path: Path) -> None:
+    cache = TakeCache(tmp_path, max_bytes=150)
+    keys = [f"{i:064x}" for i in range(4)]
+    for age_seconds, key in enumerate(keys):
+        cache.put(key, bytes(18))  # 50 bytes with the digest
+        os.utime(cache.path_of(key), (1e9 - age_seconds, 1e9 - age_seconds))
+    cache.get(keys[3])
+    left = cache.make_room(keep={keys[2]})
+    assert (left.num_entries, left.num_bytes, left.num_removed, left.num_removed_bytes) == (3, 150, 1, 50)
+    assert [cache.get(key) is not None for key in keys] == [True, False, True, True]
+    assert TakeCache(tmp_path, max_bytes=0).make_room(keep=keys).num_removed == 0
+
+
+def test_a_run_makes_room_and_keeps_what_it_used(tmp_path: Path) -> None:
+    cache = TakeCache(tmp_path / "cache", max_bytes=0)
+    run(all_of("a"), tmp_path / "out", cache)
+    run(all_of("b"), tmp_path / "out", cache)
+    assert {path.name for path in cache.folder.glob("??/*")} == {job.key for job in all_of("b")}
+
+
+def test_old_temporary_files_go_and_everything_else_stays(tmp_path: Path) -> None:
+    for name in (f"ab/.{'ab' * 32}.old", f"ab/.{'ab' * 32}.new", "ab/notes.txt", "thesis.odt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    yesterday = time.time() - 25 * 3600
+    for name in (f"ab/.{'ab' * 32}.old", "ab/notes.txt"):
+        os.utime(tmp_path / name, (yesterday, yesterday))
+    TakeCache(tmp_path, max_bytes=0).make_room()
+    names = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {f".{'ab' * 32}.new", "notes.txt", "thesis.odt"}
+
+
+def test_the_command_tells_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    for key in ("ab" * 32, "cd" * 32):
+        project_cache().put(key, bytes(10_000_000))
+    monkeypatch.setattr(sys, "argv", ["cache", "--max-bytes", "15000000"])
+    cache_module.main()
+    assert "1 results, 0.01 GB of at most 0.01 GB; 1 removed (0.01 GB)" in capsys.readouterr().out
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PipelineError, match=f"cannot be written .*\n.*\n.*{CACHE_VARIABLE}"):
+        TakeCache(tmp_path / "file/cache").put("ab" * 32, b"content")
+
+
+def project_in(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dvc.yaml").touch()
+    return folder
+
+
+def git(*arguments: str, folder: Path) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("below", ["", "vision"])
+def test_experiments_and_worktrees_use_the_main_projects_cache(tmp_path: Path, below: str) -> None:
+    project = project_in(tmp_path / "main" / below)
+    git("init", folder=tmp_path / "main")
+    git("add", ".", folder=tmp_path / "main")
+    git("commit", "-m", "x", folder=tmp_path / "main")
+    git("worktree", "add", "../other", folder=tmp_path / "main")
+    worktree = tmp_path / "other" / below
+    assert main_project(project) == project
+    assert main_project(worktree) == project
+    for place in ("tmp1", "standalone/tmp1"):
+        assert main_project(project_in(project / ".dvc/tmp/exps" / place / below)) == project
+        assert main_project(project_in(worktree / ".dvc/tmp/exps" / place / below)) == project
+
+
+def test_other_folders_are_their_own_main_project(tmp_path: Path) -> None:
+    project = project_in(tmp_path / "sub")
+    assert main_project(project) == project
+    (project / ".git").write_text("gitdir: ../.git/modules/sub\n")  # a submodule
+    assert main_project(project) == project
+    lone = project_in(tmp_path / ".dvc/tmp/exps/lone")  # what lies around it is no project
+    assert main_project(lone) == lone
+
+
+def test_where_the_cache_lies(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    assert cache_folder() == folder / ".cache/takes"
+    monkeypatch.setenv(CACHE_VARIABLE, "~/takes")
+    assert cache_folder() == Path.home() / "takes"
 
 
 def test_only_new_takes_are_computed_and_old_ones_dropped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,7 @@
 """Makes a stage an ordinary Hydra application with typed values and readable errors."""
 
+import importlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +22,8 @@ Stage = TypeVar("Stage")
 def run_stage(name: str, schema: type[Stage], stage: Callable[[Stage], None]) -> None:
     """Run a stage on the configuration that Hydra composes from conf/<name>.yaml and the command line.
 
-    A `PipelineError` is printed without a traceback and ends the process with status 1. Ctrl-C ends it with status 130.
+    A `PipelineError` is printed without a traceback and ends the process with status 1. Ctrl-C ends it with status 130,
+    at once: threads in the middle of a take are not waited for.
 
     Args:
         name: Stage name; conf/<name>.yaml lists `<name>_schema` first in its defaults.
@@ -28,6 +31,7 @@ def run_stage(name: str, schema: type[Stage], stage: Callable[[Stage], None]) ->
         stage: Does the work.
     """
     register(name, schema)
+    stage = _importable(name, stage)
 
     def task(config: DictConfig) -> None:
         try:
@@ -35,11 +39,24 @@ def run_stage(name: str, schema: type[Stage], stage: Callable[[Stage], None]) ->
         except PipelineError as error:
             print_error(name, error)
             sys.exit(1)
-        except KeyboardInterrupt:
-            sys.stderr.write(f"\n{name}: interrupted; what was computed so far is kept in .cache/\n")
-            sys.exit(130)
 
-    hydra.main(version_base="1.3", config_path=str(CONF_FOLDER), config_name=name)(task)()
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF_FOLDER), config_name=name)(task)()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\n{name}: interrupted; finished takes are kept, `dvc repro` goes on from there\n")
+        sys.stderr.flush()
+        os._exit(130)  # sys.exit would wait for the threads
+
+
+def _importable(name: str, stage: Callable[[Stage], None]) -> Callable[[Stage], None]:
+    """Return a stage that was run as `python -m pipeline.<name>` from its module under its own name.
+
+    What is defined in `__main__` is not found by other processes that it is sent to.
+    """
+    if stage.__module__ != "__main__":
+        return stage
+    found: Callable[[Stage], None] = getattr(importlib.import_module(f"pipeline.{name}"), stage.__name__)
+    return found
 
 
 def register(name: str, schema: type[Any]) -> None:

@@ -1,20 +1,37 @@
 """Results of single takes, kept by what they were made from, so that one more take costs one take.
 
 An entry's key is the hash of everything that its content depends on. A result can therefore never depend on whether it
-was found here: a missing or damaged entry is computed again.
+was found here: a missing or damaged entry is computed again, and any entry may be removed at any time.
+
+`python -m pipeline.takes.cache` tells how large the cache is, and makes room in it.
 """
 
+import argparse
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+import shutil
+import sys
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config.application import print_error
+from pipeline.config.cache import cache_config
+from pipeline.errors import PipelineError
 from pipeline.files import write_bytes
+from pipeline.files.full_disk import telling_full_disk
+from pipeline.takes.main_project import main_project
 
-CACHE_FOLDER = Path(".cache/takes")
+CACHE_VARIABLE = "VIEWFINDER_CACHE"
 
+_FOLDER = Path(".cache/takes")
 _DIGEST_BYTES = 32
+_KEY = re.compile(r"[0-9a-f]{64}")
+_TEMPORARY_SECONDS = 24 * 3600  # a temporary file this old belongs to a process that was killed
 
 
 def key_of(parts: Mapping[str, object]) -> str:
@@ -22,30 +39,150 @@ def key_of(parts: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-class TakeCache:
-    """A folder of entries, each stored behind the SHA-256 of its content. Safe for several processes at once."""
+@dataclass(frozen=True)
+class Contents:
+    """What a cache holds after room was made in it, and what was removed."""
 
-    def __init__(self, folder: Path = CACHE_FOLDER) -> None:
-        self._folder = folder
+    num_entries: int
+    num_bytes: int
+    num_removed: int
+    num_removed_bytes: int
+
+
+class TakeCache:
+    """A folder of entries, each behind the SHA-256 of its key and content. Safe for several processes at once."""
+
+    def __init__(self, folder: Path, max_bytes: int = sys.maxsize) -> None:
+        """Keep where the cache lies and how large it may be after `make_room`."""
+        self.folder = folder
+        self.max_bytes = max_bytes
 
     def path_of(self, key: str) -> Path:
         """Return where an entry lies or would lie."""
-        return self._folder / key[:2] / key
+        return self.folder / key[:2] / key
 
     def get(self, key: str) -> bytes | None:
         """Return an entry's content, or None if there is none or it is damaged (then it is removed)."""
         path = self.path_of(key)
         try:
             entry = path.read_bytes()
-        except OSError:
+        except FileNotFoundError:
+            return None
+        except OSError:  # something else has its place
+            _remove(path)
             return None
         digest, content = entry[:_DIGEST_BYTES], entry[_DIGEST_BYTES:]
-        if hashlib.sha256(content).digest() != digest:
-            path.unlink(missing_ok=True)
+        if _digest(key, content) != digest:
+            _remove(path)
             return None
-        os.utime(path)  # the time of last use, for whoever wants to make room
+        with contextlib.suppress(OSError):  # another process may have made room
+            os.utime(path)  # the time of last use
         return content
 
     def put(self, key: str, content: bytes) -> None:
-        """Store an entry, whole or not at all."""
-        write_bytes(self.path_of(key), hashlib.sha256(content).digest() + content)
+        """Store an entry, whole or not at all.
+
+        Raises:
+            PipelineError: If the disk is full or the folder cannot be written.
+        """
+        path = self.path_of(key)
+        try:
+            with telling_full_disk(path, len(content)):
+                if path.parent.is_file():
+                    _remove(path.parent)
+                write_bytes(path, _digest(key, content) + content)
+        except OSError as error:
+            raise PipelineError(
+                found=f"the take cache {self.folder} cannot be written ({error.strerror})",
+                expected="a folder of your own to keep results in",
+                remedy=f"make it writable, or name another in the environment variable {CACHE_VARIABLE}",
+            ) from error
+
+    def make_room(self, keep: Collection[str] = ()) -> Contents:
+        """Remove the entries least recently used until no more than `max_bytes` are left.
+
+        Temporary files that killed processes left are removed too. Nothing else is: the folder may hold other things.
+
+        Args:
+            keep: Keys of entries that stay in any case.
+
+        Returns:
+            What is left and what was removed.
+        """
+        entries = sorted(self._entries())
+        num_bytes = sum(size_bytes for _, size_bytes, _ in entries)
+        num_removed = num_removed_bytes = 0
+        for _, size_bytes, path in entries:
+            if num_bytes - num_removed_bytes <= self.max_bytes:
+                break
+            if path.name not in keep:
+                _remove(path)
+                num_removed += 1
+                num_removed_bytes += size_bytes
+        return Contents(len(entries) - num_removed, num_bytes - num_removed_bytes, num_removed, num_removed_bytes)
+
+    def _entries(self) -> Iterator[tuple[int, int, Path]]:
+        """Yield time of last use, size in bytes and path of each entry, and remove old temporary files."""
+        for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
+            with contextlib.suppress(OSError):  # another process may have removed it
+                state = path.stat()
+                if _KEY.fullmatch(path.name):
+                    yield state.st_mtime_ns, state.st_size, path
+                elif path.name.startswith(".") and state.st_mtime < time.time() - _TEMPORARY_SECONDS:
+                    _remove(path)
+
+
+def cache_folder() -> Path:
+    """Return where results are kept: the folder that VIEWFINDER_CACHE names, or .cache/takes of the main project.
+
+    The checkouts in which DVC runs queued experiments, and the other worktrees of a Git repository, so share one cache.
+    """
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named).expanduser() if named else main_project(Path.cwd()) / _FOLDER
+
+
+def project_cache() -> TakeCache:
+    """Return the project's cache, as large as conf/cache.yaml allows.
+
+    Raises:
+        PipelineError: If conf/cache.yaml does not hold what it should.
+    """
+    return TakeCache(cache_folder(), cache_config().max_bytes)
+
+
+def main() -> None:
+    """Make room in the project's cache and tell what is left."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.takes.cache", description="Make room in the take cache.")
+    parser.add_argument("--max-bytes", type=int, help="size to shrink to, instead of max_bytes in conf/cache.yaml")
+    arguments = parser.parse_args()
+    try:
+        cache = project_cache()
+    except PipelineError as error:
+        print_error("cache", error)
+        sys.exit(1)
+    cache.max_bytes = cache.max_bytes if arguments.max_bytes is None else arguments.max_bytes
+    left = cache.make_room()
+    sys.stdout.write(
+        f"{cache.folder}: {left.num_entries} results, {left.num_bytes / 1e9:.2f} GB of at most "
+        f"{cache.max_bytes / 1e9:.2f} GB; {left.num_removed} removed ({left.num_removed_bytes / 1e9:.2f} GB)\n"
+    )
+
+
+def _digest(key: str, content: bytes) -> bytes:
+    """Return the hash that an entry begins with. It binds the key: an entry under a wrong name is damaged, too."""
+    digest = hashlib.sha256(key.encode())
+    digest.update(content)
+    return digest.digest()
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, or leave it if that cannot be."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""What conf/cache.yaml may hold."""
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from pipeline.config.plain import read_plain
+from pipeline.config.ranges import at_least
+
+
+@dataclass
+class CacheConfig:
+    """How large the take cache may grow.
+
+    Attributes:
+        max_bytes: Size above which the results least recently used are removed.
+    """
+
+    max_bytes: int = MISSING
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.max_bytes != MISSING:
+            at_least("max_bytes", self.max_bytes, 0)
+
+
+def cache_config() -> CacheConfig:
+    """Read conf/cache.yaml.
+
+    Raises:
+        PipelineError: If it does not hold what it should.
+    """
+    return read_plain("cache.yaml", CacheConfig)

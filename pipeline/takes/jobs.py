@@ -1,0 +1,36 @@
+"""One take to make from one take."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.takes.tables import to_parquet
+
+
+@dataclass(frozen=True)
+class TakeJob:
+    """One take to make from one take. An engine may send it to another process, so all of it can be pickled.
+
+    Attributes:
+        name: What people know it by, "<label>/<take>".
+        output: File to write, relative to the stage's output folder.
+        key: Hash of all that the result depends on (`cache.key_of`).
+        compute: Computes the result; a `functools.partial` of a function of a module. Must depend on nothing that the
+            key does not name. Runs in a thread: what takes time in it (decoding, resampling, inference) releases
+            Python's lock.
+    """
+
+    name: str
+    output: Path
+    key: str
+    compute: Callable[[], pa.Table]
+
+    def content(self) -> bytes:
+        """Compute the result as a Parquet file.
+
+        Raises:
+            PipelineError: If the take cannot be computed.
+        """
+        return to_parquet(self.compute())

@@ -1,0 +1,239 @@
+"""What a newcomer does, with real weights, real DVC and small clips: run, run again, edit, compare, break."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from ai_edge_litert.interpreter import Interpreter
+
+from tests.clips import write_clip
+from tests.conftest import PROJECT
+
+COPIED = ("pipeline", "conf", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/calibration", "data/photos")
+COLOURS = {"rote Möhre": (190, 60, 30), "coffee mug": (60, 60, 150), "chat tigré": (90, 140, 60)}
+NUM_TAKES = 4
+
+
+class Project:
+    """A copy of this project in a folder of its own, with commands run as a person types them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, *command: str, ok: bool = True) -> str:
+        """Run a command and return what it printed to both streams; fail unless its status is as expected."""
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        environment |= {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a"}
+        environment |= {"GIT_COMMITTER_EMAIL": "a@b", "DVC_NO_ANALYTICS": "1", "COLUMNS": "200"}
+        environment.pop("PYTHONPATH", None)
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        assert (done.returncode == 0) == ok, done.stdout
+        return done.stdout
+
+    def repro(self, *targets: str, ok: bool = True) -> tuple[list[str], str]:
+        """Run `dvc repro` and return the stages that ran, and what was printed."""
+        printed = self.run("dvc", "repro", *targets, ok=ok)
+        return re.findall(r"Running stage '([^']+)'", printed), printed
+
+    def edit(self, old: str, new: str, file: str = "params.yaml") -> None:
+        """Replace the first occurrence of some text."""
+        path = self.folder / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    def commit(self) -> None:
+        """Commit everything, as the README advises after a run."""
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", "run", "--allow-empty")
+
+    def json(self, *command: str) -> Any:
+        """Run a command that prints JSON."""
+        return json.loads(self.run(*command))
+
+
+def take(colour: tuple[int, int, int], seed: int) -> list[np.ndarray]:
+    """A soft blob of some colour that wanders over noise, 15 frames of 64 x 96."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[:64, :96]
+    background = generator.normal(128, 30, (64, 96, 3))
+    frames = []
+    for i in range(15):
+        blob = np.exp(-((y - 20 - i) ** 2 + (x - 30 - 2 * i - seed % 7) ** 2) / 400)[..., None]
+        frames.append(np.clip(background * (1 - blob) + np.array(colour) * blob, 0, 255).astype(np.uint8))
+    return frames
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("project")
+    for name in COPIED:
+        source, target = PROJECT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, target, ignore=ignore) if source.is_dir() else shutil.copy(source, target)
+    for number, (label, colour) in enumerate(COLOURS.items()):
+        for i in range(NUM_TAKES):
+            path = folder / "data/videos" / label / f"IMG_{number}{i}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_clip(path, take(colour, 10 * number + i), rate=10)
+    made = Project(folder)
+    made.edit("steps: 1000", "steps: 60")
+    made.edit("[float32, float16, int8]", "[float32, int8]")  # float16 costs time here and shows nothing new
+    made.run("git", "init", "--quiet")
+    made.run("dvc", "init", "--quiet")
+    made.commit()
+    made.first_run = made.repro()  # type: ignore[attr-defined]
+    made.commit()
+    return made
+
+
+SCHEMES = ("float32", "int8")
+
+
+def test_the_first_run_runs_every_stage_in_order(project: Project) -> None:
+    ran, printed = project.first_run  # type: ignore[attr-defined]
+    matrix = [f"{stage}@{scheme}" for stage in ("bottlenecks", "train", "quantize", "evaluate") for scheme in SCHEMES]
+    assert sorted(ran) == sorted(["check", "split", "frames", "augment", "backbone", *matrix, "deploy"])
+    assert ran[0] == "check"
+    assert "Traceback" not in printed
+    assert "Warning" not in printed
+
+
+def test_the_deployed_folder_holds_a_model_that_runs(project: Project) -> None:
+    deployed = project.folder / "models/deployed"
+    manifest = json.loads((deployed / "manifest.json").read_text())
+    assert manifest["labels"] == sorted(COLOURS)
+    assert (deployed / "labels.txt").read_text().splitlines() == sorted(COLOURS)
+    interpreter = Interpreter(model_path=str(deployed / "model.tflite"))
+    interpreter.allocate_tensors()
+    (given,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert (given["dtype"], list(given["shape"])) == (np.uint8, manifest["input"]["shape"])
+    interpreter.set_tensor(given["index"], np.zeros(given["shape"], np.uint8))
+    interpreter.invoke()
+    assert interpreter.get_tensor(answer["index"]).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_model_has_learned_to_tell_colours_apart(project: Project) -> None:
+    metrics = project.json("dvc", "metrics", "show", "--json")[""]["data"]
+    assert set(metrics) == {f"metrics/{name}.json" for name in (*SCHEMES, "deployed")}
+    for name, entry in metrics.items():
+        assert entry["data"]["accuracy"] > 0.6, name  # guessing gives 0.33
+    sizes = [metrics[f"metrics/{scheme}.json"]["data"]["size_bytes"] for scheme in SCHEMES]
+    assert sizes[0] > 3 * sizes[1]
+
+
+def test_a_second_run_runs_nothing(project: Project) -> None:
+    assert project.repro()[0] == []
+
+
+def test_the_summary_names_schemes_and_the_deployed_one(project: Project) -> None:
+    printed = project.run("python", "-m", "pipeline")
+    assert "float32 *" in printed
+    assert all(scheme in printed for scheme in SCHEMES)
+    assert "models/deployed/" in printed
+
+
+def test_deploying_another_scheme_runs_deploy_alone_and_shows_in_the_diff(project: Project) -> None:
+    project.edit("deploy: float32", "deploy: int8")
+    assert project.repro()[0] == ["check", "deploy"]
+    (changed,) = project.json("dvc", "metrics", "diff", "--json").values()
+    assert changed["scheme"] == {"old": "float32", "new": "int8"} or changed["scheme"]["new"] == "int8"
+    assert changed["size_bytes"]["diff"] < 0
+    assert set(changed) >= {"scheme", "size_bytes", "latency_ms.p50"}
+    assert "deploy" in project.run("dvc", "params", "diff")
+    project.edit("deploy: int8", "deploy: float32")
+    project.repro()
+
+
+def test_plots_and_experiments_read_well(project: Project) -> None:
+    project.run("dvc", "plots", "show")
+    page = (project.folder / "dvc_plots/index.html").read_text()
+    for title in ("Training loss", "Training accuracy", "Confusion float32", "Confusion deployed"):
+        assert title in page
+    assert "validation_accuracy" in page
+    assert "rote M" in page
+    assert "accuracy" in project.run("dvc", "exp", "show", "--csv")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        (
+            "backbone: efficientnet_lite0",
+            "backbone: efficientnet_lite1",
+            {"backbone", "bottlenecks", "quantize", "evaluate", "deploy"},
+        ),
+        ("per_second: 4", "per_second: 3", {"frames"}),
+        ("learning_rate: 0.001", "learning_rate: 0.002", {"train"}),
+        ("resize: stretch", "resize: crop", {"bottlenecks", "evaluate", "deploy"}),
+        ("copies: 2", "copies: 1", {"augment"}),
+    ],
+)
+def test_an_edit_makes_stale_what_depends_on_it(project: Project, old: str, new: str, changed: set[str]) -> None:
+    project.edit(old, new)
+    try:
+        stale = {name.split("@")[0] for name in project.json("dvc", "status", "--json")}
+    finally:
+        project.edit(new, old)
+    assert stale == changed | {"check"}
+
+
+def test_one_more_take_computes_one_take(project: Project) -> None:
+    added = project.folder / "data/videos/coffee mug/IMG_99.mp4"
+    write_clip(added, take(COLOURS["coffee mug"], 99), rate=10)
+    _, printed = project.repro(*(f"bottlenecks@{scheme}" for scheme in SCHEMES))
+    added.unlink()
+    assert f"frames: 1 takes computed, {len(COLOURS) * NUM_TAKES} reused" in printed
+    computed = [int(number) for number in re.findall(r"bottlenecks@\w+: (\d+) takes computed", printed)]
+    assert len(computed) == len(SCHEMES)
+    assert max(computed) <= 4  # the take and its copies, and those of one that moved to another part
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("text.mp4", b"this is no video"), ("empty.mov", b""), ("half.mp4", None)]
+)
+def test_a_bad_video_is_named_and_the_run_goes_on_once_it_is_gone(
+    project: Project, name: str, content: bytes | None
+) -> None:
+    bad = project.folder / "data/videos/coffee mug" / name
+    whole = (project.folder / "data/videos/coffee mug/IMG_10.mp4").read_bytes()
+    bad.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    _, printed = project.repro(ok=False)
+    bad.unlink()
+    assert f"data/videos/coffee mug/{name}" in printed
+    assert "expected:" in printed
+    assert "to mend:" in printed
+    assert "Traceback" not in printed
+    assert not (project.folder / "data/frames").exists()  # DVC removed the old ones, and half of the new are not left
+    project.repro()  # what was there before comes back from DVC's cache
+    assert project.repro()[0] == []
+
+
+def test_a_wrong_choice_is_refused_before_anything_runs(project: Project) -> None:
+    project.edit("deploy: float32", "deploy: int4")
+    ran, printed = project.repro(ok=False)
+    project.edit("deploy: int4", "deploy: float32")
+    assert ran == ["check"]
+    assert "`deploy: int4`\n  expected: one of the schemes in `quantization`: float32, int8" in printed
+
+
+def test_params_in_this_copy_are_those_of_the_project_again(project: Project) -> None:
+    copy, original = (yaml.safe_load((folder / "params.yaml").read_text()) for folder in (project.folder, PROJECT))
+    assert copy | {"training": 0, "quantization": 0} == original | {"training": 0, "quantization": 0}
