@@ -6,7 +6,7 @@ Everything that tells takes apart stands in `TAKES`; the rest is drawn by a gene
 so a take can be rendered again by itself.
 
     python data/make_samples.py                                   # all takes, in place
-    python data/make_samples.py --out /tmp/takes --only "hammer/IMG_0412.mov"
+    python data/make_samples.py --out elsewhere --only "hammer/IMG_0412.mov"
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ FRAMINGS = {
     "far": Framing(0.90, -0.12, 0.08),
 }
 CODECS = {
-    "h264": Codec("libx264", {"preset": "slow", "threads": "1"}, 300_000),
+    # Without mbtree=0, libx264 encodes the same frames in two or three ways, by what happens to be in memory.
+    "h264": Codec("libx264", {"preset": "slow", "threads": "1", "x264-params": "mbtree=0"}, 300_000),
     "hevc": Codec("libx265", {"preset": "medium", "x265-params": "pools=none:frame-threads=1:log-level=none"}, 240_000),
     "vp9": Codec("libvpx-vp9", {"deadline": "good", "cpu-used": "4", "threads": "1"}, 270_000),
     "mpeg4": Codec("mpeg4", {"threads": "1"}, 480_000),
@@ -407,13 +408,34 @@ def frame_ticks(take: Take) -> list[int]:
     return ticks
 
 
+def to_yuv420p(rgb: Bytes) -> Bytes:
+    """Turn RGB into the planes that encoders take: BT.601, limited range, one colour for each 2 x 2 pixels.
+
+    FFmpeg's own conversion rounds differently from run to run, depending on how the picture lies in memory.
+
+    Args:
+        rgb: uint8 [height, width, 3] with even height and width.
+
+    Returns:
+        uint8 [height * 3 / 2, width]: luma, then both chroma planes with their rows joined, as PyAV expects them.
+    """
+    height, width, _ = rgb.shape
+    red, green, blue = np.moveaxis(rgb.astype(np.float32) / 255, 2, 0)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    chroma = [(blue - luma) / 1.772, (red - luma) / 1.402]
+    halved = [plane.reshape(height // 2, 2, width // 2, 2).mean((1, 3)) for plane in chroma]
+    planes = np.concatenate([16 + 219 * luma.ravel(), *(128 + 224 * plane.ravel() for plane in halved)])
+    return np.round(planes).astype(np.uint8).reshape(height * 3 // 2, width)
+
+
 def encode(take: Take, path: Path) -> None:
     """Render the take and write it to `path`, in the container that the take's own suffix names."""
     codec = CODECS[take.codec]
     ticks = frame_ticks(take)
     stored_quarter_turns = take.rotation // 90  # counter-clockwise: what a player turns back
     container_format = {".mkv": "matroska"}.get(Path(take.file).suffix, Path(take.file).suffix[1:])
-    with av.open(path, "w", format=container_format) as container:
+    bit_exact = {"fflags": "+bitexact"}  # no random identifiers in Matroska
+    with av.open(path, "w", format=container_format, options=bit_exact) as container:
         stream = cast(VideoStream, container.add_stream(codec.encoder, rate=take.fps, options=dict(codec.options)))
         stream.pix_fmt = "yuv420p"
         stream.width, stream.height = (take.width, take.height)[:: -1 if stored_quarter_turns % 2 else 1]
@@ -423,7 +445,8 @@ def encode(take: Take, path: Path) -> None:
         for index, (tick, upright) in enumerate(
             zip(ticks, frames(take, [tick / TICKS_PER_SECOND for tick in ticks]), strict=True)
         ):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(upright, stored_quarter_turns)))
+            stored = np.rot90(upright, stored_quarter_turns)
+            frame = av.VideoFrame.from_ndarray(to_yuv420p(stored), format="yuv420p")
             frame.pts = tick if take.variable_rate else index
             frame.time_base = Fraction(1, TICKS_PER_SECOND) if take.variable_rate else Fraction(1, take.fps)
             container.mux(stream.encode(frame))

@@ -23,7 +23,6 @@ from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.interpreter import Model
 from pipeline.litert.model_file import check_builtin, check_scheme
-from pipeline.litert.quantizer import quantize
 from pipeline.takes.cache import key_of, project_cache
 from pipeline.takes.engines import project_engine
 from pipeline.takes.jobs import TakeJob
@@ -65,8 +64,12 @@ def quantized_backbone(config: BottlenecksStage) -> bytes:
         PipelineError: If an operator or a tensor is not what the scheme promises.
     """
     name = f"{config.backbone.name} as {config.quantization.scheme}"
-    calibration = read_calibration(layout.CALIBRATION, config.backbone.input_pixels, config.resize)
-    content = quantize(layout.CONVERTED_BACKBONE.read_bytes(), config.quantization, calibration)
+    content = layout.CONVERTED_BACKBONE.read_bytes()
+    if config.quantization.kind != "none":
+        from pipeline.litert.quantizer import quantize  # noqa: PLC0415 - float32 need not wait half a second for it
+
+        calibration = read_calibration(layout.CALIBRATION, config.backbone.input_pixels, config.resize)
+        content = quantize(content, config.quantization, calibration)
     check_builtin(content, name)
     check_scheme(content, config.quantization, name)
     return content

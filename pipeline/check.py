@@ -20,6 +20,7 @@ from pipeline.config.augment import AugmentStage
 from pipeline.config.backbone import BackboneStage
 from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.config.deploy import DeployStage
+from pipeline.config.engine import engine_config
 from pipeline.config.evaluate import EvaluateStage
 from pipeline.config.frames import FramesStage
 from pipeline.config.quantize import QuantizeStage
@@ -70,9 +71,7 @@ def check(params: object) -> None:
 
 def check_keys(params: Mapping[str, Any]) -> None:
     """Refuse top-level keys that no stage takes, and name those that are missing."""
-    expected = sorted(
-        {field.name for schema in STAGES.values() for field in fields(schema)} - {"scheme"} - {"evaluate"}
-    )
+    expected = sorted({field.name for schema in STAGES.values() for field in fields(schema)} - {"scheme"} | {"engine"})
     for key in params:
         if key not in expected:
             raise _wrong(f"unknown key `{key}`", f"one of {', '.join(expected)}", "correct or remove it")
@@ -95,6 +94,7 @@ def check_choices(params: Mapping[str, Any]) -> None:
         one_of("quantization", scheme, choices_of("quantization"))
     one_of("backbone", params["backbone"], choices_of("backbone"))
     one_of("resize", params["resize"], RESIZE_CHOICES)
+    engine_config(str(params["engine"]))
     if layout.REFERENCE_SCHEME not in schemes:
         raise _wrong(
             f"`quantization: {schemes}` without {layout.REFERENCE_SCHEME}",

@@ -2,33 +2,30 @@
 
 Reads models/<scheme>/model.tflite, models/float32/model.tflite, data/frames and data/splits.csv; writes
 metrics/<scheme>.json and plots/evaluation/<scheme>/{predictions,confusion}.csv.
-The file that would be shipped is run by LiteRT on the test frames, from pixels, through the one preprocessing function;
-the float32 model runs beside it, so that agreement and drop compare the two on the same frames.
+The file that would be shipped is run on the test frames from pixels, by default in LiteRT behind the one preprocessing
+function; the float32 model runs beside it, so that agreement and drop compare the two on the same frames. Whether the
+runtimes agree is measured, too: the metrics have the same keys whichever runtime was chosen, whatever is installed.
 """
 
 import json
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from pipeline.config.application import run_stage
-from pipeline.config.evaluate import EvaluateStage
+from pipeline.config.evaluate import LITERT, REFERENCE, EvaluateStage
 from pipeline.files import layout, write_text
 from pipeline.images.codec import decode_jpeg
-from pipeline.images.model_input import to_model_input
-from pipeline.litert.interpreter import Model
 from pipeline.litert.measure import measure
 from pipeline.litert.metadata import read_labels
-from pipeline.metrics.classification import Predictions, score
+from pipeline.litert.runtimes import classify, open_classifier
+from pipeline.metrics.classification import Predictions, agreement, largest_difference, score
 from pipeline.takes.splits import TEST, Take, read_takes
 from pipeline.takes.tables import read_parquet
-from pipeline.takes.workers import num_workers
 
 
 @dataclass(frozen=True)
@@ -44,14 +41,19 @@ class HeldOutFrame:
 def evaluate(config: EvaluateStage) -> None:
     """Score and time one scheme's model."""
     frames = list(held_out_frames(read_takes(layout.SPLITS)))
-    predictions = predict(layout.model(config.scheme), frames, config.resize, title=f"evaluate@{config.scheme}")
+    runtime, resize, path = config.evaluate.runtime, config.resize, layout.model(config.scheme)
+    predictions = predict(path, frames, resize, runtime, title=f"evaluate@{config.scheme}")
     is_reference = config.scheme == layout.REFERENCE_SCHEME
     reference = (
         predictions
         if is_reference
-        else predict(layout.model(layout.REFERENCE_SCHEME), frames, config.resize, title="  float32 beside it")
+        else predict(layout.model(layout.REFERENCE_SCHEME), frames, resize, runtime, title="  float32 beside it")
     )
-    metrics = score(predictions, reference, num_bins=config.evaluate.num_calibration_bins) | _costs(config)
+    metrics = (
+        score(predictions, reference, num_bins=config.evaluate.num_calibration_bins)
+        | _agreement_of_runtimes(predictions, frames, config)
+        | _costs(config)
+    )
     write_text(layout.predictions(config.scheme), predictions.table().to_csv(index=False, lineterminator="\n"))
     write_text(layout.confusion(config.scheme), predictions.confusion().to_csv(index=False, lineterminator="\n"))
     write_text(layout.metrics(config.scheme), json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
@@ -69,47 +71,65 @@ def held_out_frames(takes: list[Take]) -> Iterator[HeldOutFrame]:
             yield HeldOutFrame(row["frame_id"], f"{take.label}/{take.name}", take.label, row["image"])
 
 
-def predict(path: Path, frames: list[HeldOutFrame], resize: str, *, title: str) -> Predictions:
+def predict(path: Path, frames: list[HeldOutFrame], resize: str, runtime: str, *, title: str) -> Predictions:
     """Run a model on frames, each decoded and scaled as the phone does it.
 
     Args:
-        path: A classifier with embedded labels.
+        path: A classifier with embedded labels that gives probabilities.
         frames: At least one.
         resize: See `model_input.to_model_input`.
+        runtime: One of `RUNTIMES`.
         title: For the progress bar.
+
+    Raises:
+        PipelineError: If the runtime is not installed, or does not know that `resize`.
     """
     content = path.read_bytes()
     labels = tuple(read_labels(content))
-    workers = num_workers()
-    run = partial(_run_share, content, frames, resize)
-    probabilities = np.zeros((len(frames), len(labels)), np.float32)
-    with (
-        ThreadPoolExecutor(workers) as executor,
-        tqdm(total=len(frames), desc=title, unit="frame", disable=None) as progress,
-    ):
-        for indices, share in executor.map(run, np.array_split(np.arange(len(frames)), workers)):
-            probabilities[indices] = share
-            progress.update(len(indices))
+    pictures = [map(decode_jpeg, [frame.image]) for frame in frames]  # each is decoded when its turn comes
+    open_one = partial(open_classifier, content, runtime=runtime, resize=resize)
     return Predictions(
         labels=labels,
         takes=tuple(frame.take for frame in frames),
         frame_ids=tuple(frame.frame_id for frame in frames),
         actual=np.array([labels.index(frame.label) for frame in frames]),
-        probabilities=probabilities,
+        probabilities=np.concatenate(classify(pictures, open_one, title=title, unit="frame")),
     )
 
 
-def _run_share(
-    content: bytes, frames: list[HeldOutFrame], resize: str, indices: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Run one thread's share of the frames in an interpreter of its own."""
-    model = Model(content, num_threads=1)
-    inputs = (to_model_input(decode_jpeg(frames[i].image), model.input_pixels, resize) for i in indices)
-    return indices, np.array([model(picture) for picture in inputs]).reshape(len(indices), model.output_length)
+def _agreement_of_runtimes(
+    predictions: Predictions, frames: list[HeldOutFrame], config: EvaluateStage
+) -> dict[str, object]:
+    """Compare the chosen runtime with LiteRT on all frames, and LiteRT with its reference kernels on a few.
+
+    With the runtime `litert` the first comparison is of something with itself.
+    """
+    path, resize, runtime = layout.model(config.scheme), config.resize, config.evaluate.runtime
+    litert = predictions if runtime == LITERT else predict(path, frames, resize, LITERT, title="  litert beside it")
+    few = spread(len(frames), config.evaluate.num_reference_frames)
+    chosen = [frames[i] for i in few]
+    plain = (
+        predictions.only(few)
+        if runtime == REFERENCE
+        else predict(path, chosen, resize, REFERENCE, title="  reference kernels beside it")
+    )
+    return {
+        "agreement_with_litert": agreement(predictions, litert),
+        "largest_probability_difference_litert": largest_difference(predictions, litert),
+        "agreement_with_reference_kernels": agreement(litert.only(few), plain),
+        "largest_probability_difference_reference_kernels": largest_difference(litert.only(few), plain),
+        "num_reference_frames": len(few),
+        "runtime": runtime,
+    }
+
+
+def spread(num_frames: int, num_wanted: int) -> np.ndarray:
+    """Return indices of frames, int64 [at most num_wanted], at equal distances from the first to the last frame."""
+    return np.linspace(0, num_frames - 1, min(num_frames, num_wanted)).round().astype(np.int64)
 
 
 def _costs(config: EvaluateStage) -> dict[str, object]:
-    """Measure size, latency and memory, in a process of its own."""
+    """Measure size, latency and memory, in a process of its own: LiteRT's with XNNPACK, whatever the runtime."""
     path = layout.model(config.scheme)
     measured = measure(
         path,

@@ -9,7 +9,6 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,22 +19,8 @@ from pipeline.errors import PipelineError, combine
 from pipeline.files import layout, sha256_of_bytes, sha256_of_file
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from pipeline.takes.assignment import MIN_TAKES, assign_takes
+from pipeline.takes.sources import Source, files_in, sources_below
 from pipeline.takes.splits import TEST, TRAIN, VALIDATION, Block, write_splits
-
-_JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A take as it lies in the data folder: a video, a folder of photos, or a single photo."""
-
-    label: str
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """Return the file or folder name, in Unicode NFC."""
-        return unicodedata.normalize("NFC", self.path.name)
 
 
 def split(config: SplitStage) -> None:
@@ -53,13 +38,11 @@ def split(config: SplitStage) -> None:
 def find_sources(videos: Path, photos: Path) -> list[Source]:
     """List the takes below both folders, sorted by label and name.
 
-    Files that systems leave behind (.DS_Store, Thumbs.db, ._clip.mp4 and whatever else starts with a dot) are ignored.
-
     Raises:
         PipelineError: If there are no takes, one label only, a label without takes, labels that differ only in case, a
             file outside a label's folder, or a file that is neither video nor photo.
     """
-    sources = _sources_below(videos, VIDEO_SUFFIXES) + _sources_below(photos, PHOTO_SUFFIXES)
+    sources = sources_below(videos, VIDEO_SUFFIXES) + sources_below(photos, PHOTO_SUFFIXES)
     labels = sorted({source.label for source in sources})
     if not labels:
         raise PipelineError(
@@ -83,12 +66,7 @@ def sha256_of_source(path: Path) -> str:
     """Hash a take's content: of a file its bytes, of a folder its photos in the order of their names."""
     if path.is_file():
         return sha256_of_file(path)
-    return sha256_of_bytes("".join(sha256_of_file(photo) for photo in photos_in(path)).encode())
-
-
-def photos_in(folder: Path) -> list[Path]:
-    """Return the photos of a take, sorted by name."""
-    return sorted(path for path in _visible(folder) if path.is_file())
+    return sha256_of_bytes("".join(sha256_of_file(photo) for photo in files_in(path)).encode())
 
 
 def refuse_twins(hashes: Mapping[Source, str]) -> None:
@@ -153,54 +131,6 @@ def _cut_into_blocks(sources: Sequence[Source], hashes: Mapping[Source, str], co
 
 def _block(source: Source, sha256: str, part: str, start: float, end: float) -> Block:
     return Block(source.label, source.name, source.path.as_posix(), sha256, part, start, end)
-
-
-def _sources_below(folder: Path, suffixes: tuple[str, ...]) -> list[Source]:
-    """List the takes of one of the two data folders."""
-    if not folder.is_dir():
-        return []
-    loose = [path for path in _visible(folder) if path.is_file() and path.suffix.lower() in suffixes]
-    if loose:
-        raise PipelineError(
-            found=f"{loose[0]} lies directly under {folder}/",
-            expected=f"{folder}/<label>/{loose[0].name}",
-            remedy="move it into a folder named after what it shows",
-        )
-    sources: list[Source] = []
-    for label_folder in (path for path in _visible(folder) if path.is_dir()):
-        takes = _takes_of(label_folder, suffixes)
-        if not takes:
-            raise PipelineError(
-                found=f"label folder {label_folder}/ holds no takes",
-                expected=f"takes in it ({' '.join(suffixes)})",
-                remedy="put some there, or remove the folder",
-            )
-        label = unicodedata.normalize("NFC", label_folder.name)
-        sources += [Source(label, path) for path in takes]
-    return sources
-
-
-def _takes_of(label_folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """List the takes in a label's folder, refusing what is none."""
-    takes = []
-    for path in _visible(label_folder):
-        is_group = path.is_dir() and suffixes == PHOTO_SUFFIXES
-        files = _visible(path) if is_group else [path]
-        strange = [file for file in files if file.is_dir() or file.suffix.lower() not in suffixes]
-        if strange:
-            raise PipelineError(
-                found=f"{strange[0]} is {'a folder' if strange[0].is_dir() else 'neither video nor photo by its name'}",
-                expected=f"files that end in {' '.join(suffixes)}",
-                remedy="convert it, or move it out of the data folder",
-            )
-        if files:
-            takes.append(path)
-    return takes
-
-
-def _visible(folder: Path) -> list[Path]:
-    """List a folder without what file managers and systems leave behind, sorted."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in _JUNK)
 
 
 def _refuse_alike(what: str, names: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ is something that the head has learned to live with. TensorBoard reads .tensorbo
 
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,16 +56,21 @@ def read_examples(folder: Path, takes: list[Take], part: str) -> Examples:
     Returns:
         The examples; label indices follow `labels_of(takes)`.
     """
+    tables = list(_tables_of_part(folder, takes, part))
+    num_rows = [len(vectors) for _, vectors in tables]
+    features = np.empty((sum(num_rows), tables[0][1].shape[1] if tables else 0), np.float32)
+    np.concatenate([vectors for _, vectors in tables], out=features)
     labels = labels_of(takes)
-    features, label_indices = [], []
+    return Examples(features, np.repeat([labels.index(label) for label, _ in tables], num_rows))
+
+
+def _tables_of_part(folder: Path, takes: list[Take], part: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the label and the feature vectors, float32 [num_rows, feature_length], of each table of a part."""
     for take in (take for take in takes if take.has_part(part)):
         vectors = _vectors(folder / "frames" / take.table)
-        vectors = vectors[take.indices_of_part(part, len(vectors))]
+        yield take.label, vectors[take.indices_of_part(part, len(vectors))]
         if part == TRAIN:
-            vectors = np.concatenate([vectors, _vectors(folder / "augmented" / take.table)])
-        features.append(vectors)
-        label_indices.append(np.full(len(vectors), labels.index(take.label)))
-    return Examples(np.concatenate(features), np.concatenate(label_indices))
+            yield take.label, _vectors(folder / "augmented" / take.table)
 
 
 def _vectors(path: Path) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Kills stages at random moments: `python -m tests.kill_stages STAGE NUM_KILLS SEED`, in a folder with their input.
+"""Kills a stage at random moments: `python -m tests.kill_stages STAGE NUM_KILLS SEED` in a folder made by `make_clips`.
 
-Each run is a child process, forked after all imports, so that the kills fall into the work. After every kill the
+Each run is a child process, forked after all imports, so that the kills fall into the work. After every kill each
 output must be whole or absent; after the last, a run must give what an undisturbed run gave, and leave nothing beside.
 """
 
@@ -14,19 +14,143 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from pipeline.augment import augment
 from pipeline.bottlenecks import bottlenecks
+from pipeline.config.augment import AugmentStage
 from pipeline.config.bottlenecks import BottlenecksStage
-from pipeline.files import layout
+from pipeline.config.frames import FramesConfig, FramesStage
+from pipeline.files import layout, sha256_of_bytes, sha256_of_file
 from pipeline.frames import frames
 from pipeline.takes.cache import cache_folder
-from tests import test_augment, test_frames, tiny_models, tiny_project
+from pipeline.takes.splits import PARTS, Block, write_splits
+from tests import tiny_models, tiny_project
+from tests.clips import write_clip
+from tests.test_augment import ALL
+from tests.test_takes import table
 
 STAGES: dict[str, tuple[Callable[[], None], Sequence[Path]]] = {
-    "frames": (partial(frames, test_frames.CONFIG), [layout.FRAMES]),
-    "augment": (partial(augment, test_augment.STAGE), [layout.AUGMENTED]),
+    "frames": (partial(frames, FramesStage(FramesConfig(per_second=20, width=200, jpeg_quality=95))), [layout.FRAMES]),
+    "augment": (partial(augment, AugmentStage(ALL)), [layout.AUGMENTED]),
     "bottlenecks": (
         partial(bottlenecks, BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES["float32"])),
         [layout.bottlenecks("float32"), layout.backbone("float32")],
     ),
 }
+
+
+def make_clips(num_frames: int = 60) -> None:
+    """Write two labels of two clips each, every clip cut into all parts, and what `bottlenecks` needs besides."""
+    tiny_project.make()
+    blocks = []
+    for number, name in enumerate(("cup/a.mp4", "cup/b.mp4", "rote Möhre/a.mp4", "rote Möhre/b.mp4")):
+        draw = np.random.default_rng(number)
+        pictures = [draw.integers(0, 256, (30, 40, 3), np.uint8).repeat(8, 0).repeat(8, 1) for _ in range(num_frames)]
+        path = write_clip(layout.VIDEOS / name, pictures, rate=20)
+        for start, part in zip((0.0, 0.4, 0.7), PARTS, strict=True):
+            end = {0.0: 0.4, 0.4: 0.7}.get(start, 1.0)
+            blocks.append(Block(*name.split("/"), str(path), sha256_of_file(path), part, start, end))
+    write_splits(layout.SPLITS, blocks)
+    for folder in (layout.FRAMES, layout.AUGMENTED):
+        shutil.rmtree(folder)
+
+
+def main(stage: str, num_kills: int, seed: int) -> None:
+    """Run, kill, compare; print how many runs were killed before they ended."""
+    run, outputs = STAGES[stage]
+    draw = random.Random(seed)
+    seconds = min(undisturbed(run), undisturbed(run))
+    whole = {path: digest(path) for path in outputs}
+    num_killed = 0
+    for _ in range(num_kills):
+        for path in [cache_folder(), *outputs]:
+            if draw.random() < 0.5:
+                remove(path)
+        child = begin(run)
+        if draw.random() < 0.3:
+            wait_for_output(child, outputs[0])  # the moment at which it takes its name
+        else:
+            time.sleep(draw.uniform(0, seconds))
+        os.kill(child, signal.SIGKILL)
+        num_killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        for path in outputs:
+            assert digest(path) in (None, whole[path]), f"{path} is neither whole nor absent"
+    finish(begin(run))
+    assert {path: digest(path) for path in outputs} == whole, f"{stage} gave something else after {num_kills} kills"
+    left = [path for output in outputs if output.is_dir() for path in output.parent.glob(f".{output.name}.*")]
+    assert not left, f"{left} left behind"
+    sys.stdout.write(f"{num_killed} killed\n")
+
+
+def undisturbed(run: Callable[[], None]) -> float:
+    """Run a stage with an empty cache and return the seconds that it took."""
+    remove(cache_folder())
+    started = time.monotonic()
+    finish(begin(run))
+    return time.monotonic() - started
+
+
+def begin(run: Callable[[], None]) -> int:
+    """Start a stage in a child process and return its id."""
+    child = os.fork()
+    if child:
+        return child
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
+        run()
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+
+def wait_for_output(child: int, output: Path) -> None:
+    """Wait until there is another output than now, or the child has ended; its status stays to be asked for."""
+    before = inode(output)
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if inode(output) not in (None, before):
+            return
+
+
+def inode(path: Path) -> int | None:
+    """Return what tells a file or folder from others of the same name, or None if there is nothing."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def finish(child: int) -> None:
+    """Wait for a child process that must succeed."""
+    status = os.waitpid(child, 0)[1]
+    assert status == 0, f"the stage ended with status {status}"
+
+
+def die(marker: Path, num_deaths: int, name: str) -> pa.Table:
+    """Kill this process the first times, counting in a file, then give a table."""
+    num_before = len(marker.read_text()) if marker.exists() else 0
+    if num_before < num_deaths:
+        marker.write_text("x" * (num_before + 1))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return table(name)
+
+
+def digest(path: Path) -> str | None:
+    """Return a hash of a file, or of the names and contents of a folder's files; None if there is nothing."""
+    if not path.exists():
+        return None
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return sha256_of_bytes("".join(f"{file} {sha256_of_file(file)}\n" for file in files).encode())
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -120,13 +120,14 @@ def leaves(value: object) -> list[object]:
 
 def test_every_parameter_is_read_by_a_stage() -> None:
     params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    read_by_stages = {"engine"}  # at run time, not through DVC: it changes no result
     templates = " ".join(f"{stage['cmd']} {stage.get('matrix', '')}" for name, stage in DVC.items() if name != "check")
     keys = [
         f"{section}.{key}" if isinstance(value, dict) else section
         for section, value in params.items()
         for key in (value if isinstance(value, dict) else [""])
     ]
-    assert [key for key in keys if f"${{{key}}}" not in templates] == []
+    assert [key for key in keys if key not in read_by_stages and f"${{{key}}}" not in templates] == []
 
 
 def test_params_hold_no_interpolation() -> None:

@@ -1,29 +1,51 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.config.evaluate import EvaluateConfig, EvaluateStage
-from pipeline.evaluate import evaluate, held_out_frames, predict
+from pipeline.errors import PipelineError
+from pipeline.evaluate import evaluate, held_out_frames, predict, spread
 from pipeline.files import layout, write_bytes
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.head import append_head
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import embed_labels
-from pipeline.metrics.classification import Predictions, expected_calibration_error, score, take_accuracy
+from pipeline.litert.runtimes import Classifier, open_classifier
+from pipeline.metrics.classification import (
+    Predictions,
+    agreement,
+    expected_calibration_error,
+    largest_difference,
+    score,
+    take_accuracy,
+)
 from pipeline.takes.splits import read_takes
 from tests import tiny_models, tiny_project
 
-CONFIG = EvaluateConfig(num_threads=1, num_warmup_runs=1, num_latency_runs=5, num_calibration_bins=10)
+CONFIG = EvaluateConfig(
+    runtime="litert",
+    num_threads=1,
+    num_warmup_runs=1,
+    num_latency_runs=5,
+    num_calibration_bins=10,
+    num_reference_frames=4,
+)
 
 KEYS = {
     *("accuracy", "take_accuracy", "macro_f1", "log_loss", "expected_calibration_error", "agreement_with_float32"),
     *("accuracy_drop", "per_class", "size_bytes", "latency_ms", "num_threads", "peak_memory_bytes", "num_test_frames"),
-    *("num_test_takes", "scheme", "backbone"),
+    *("num_test_takes", "scheme", "backbone", "runtime", "num_reference_frames", "agreement_with_litert"),
+    *("largest_probability_difference_litert", "agreement_with_reference_kernels"),
+    "largest_probability_difference_reference_kernels",
 }
 
 
@@ -71,15 +93,70 @@ def test_the_metrics_file_keeps_its_contract(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
-def held_out_frames_are_scored_from_pixels_through_the_one_preprocessing_function(folder: Path, resize: str) -> None:
+def test_held_out_frames_are_scored_through_the_one_preprocessing_function(folder: Path, resize: str) -> None:
     tiny_project.make()
     write_model("float32")
     frames = list(held_out_frames(read_takes(layout.SPLITS)))
     model = Model(layout.model("float32").read_bytes())
     expected = [model(to_model_input(decode_jpeg(frame.image), 16, resize)) for frame in frames]
-    found = predict(layout.model("float32"), frames, resize, title="")
+    found = predict(layout.model("float32"), frames, resize, "litert", title="")
     assert np.array_equal(found.probabilities, np.stack(expected))
     assert found.takes == ("cup/test.mp4",) * 5 + ("rote Möhre/test.mp4",) * 5
+
+
+@pytest.mark.parametrize("runtime", ["litert", "reference"])
+def test_the_metrics_tell_whether_the_runtimes_agree(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
+) -> None:
+    opened = []
+
+    def recording(content: bytes, *, runtime: str, resize: str) -> Classifier:
+        opened.append(runtime)
+        return open_classifier(content, runtime=runtime, resize=resize)
+
+    monkeypatch.setattr("pipeline.evaluate.open_classifier", recording)
+    tiny_project.make()
+    write_model("float32")
+    evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE, replace(CONFIG, runtime=runtime)))
+    metrics = json.loads(layout.metrics("float32").read_text())
+    assert set(metrics) == KEYS
+    assert (metrics["runtime"], metrics["num_reference_frames"]) == (runtime, 4)
+    for kernels in ("litert", "reference_kernels"):
+        assert metrics[f"agreement_with_{kernels}"] == 1
+        assert metrics[f"largest_probability_difference_{kernels}"] < 1e-5
+    assert set(opened) == {"litert", "reference"}
+
+
+def test_agreement_and_largest_difference_of_a_case_worked_out_by_hand() -> None:
+    one = predictions([0, 0], [[0.9, 0.1], [0.6, 0.4]])
+    other = predictions([0, 0], [[0.8, 0.2], [0.3, 0.7]])
+    assert agreement(one, other) == 0.5
+    assert largest_difference(one, other) == pytest.approx(0.3)
+
+
+@given(st.integers(1, 500), st.integers(1, 60))
+def test_reference_frames_are_spread_over_all_frames(num_frames: int, num_wanted: int) -> None:
+    chosen = spread(num_frames, num_wanted).tolist()
+    assert len(set(chosen)) == min(num_frames, num_wanted)
+    assert chosen == sorted(chosen)
+    assert chosen[0] == 0
+    assert num_wanted == 1 or chosen[-1] == num_frames - 1
+
+
+def test_mediapipe_does_not_crop(folder: Path) -> None:
+    tiny_project.make()
+    write_model("float32")
+    with pytest.raises(PipelineError, match="resize: crop with runtime: mediapipe\n  expected: resize: stretch"):
+        evaluate(EvaluateStage("float32", "crop", tiny_project.BACKBONE, replace(CONFIG, runtime="mediapipe")))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [("runtime", "tflite", "one of litert, reference, mediapipe"), ("num_reference_frames", 0, "at least 1")],
+)
+def test_settings_out_of_range(name: str, value: Any, expected: str) -> None:
+    with pytest.raises(PipelineError, match=f"evaluate.{name}: {value}\n  expected: .*{expected}"):
+        replace(CONFIG, **{name: value})
 
 
 def test_metrics_of_a_case_worked_out_by_hand() -> None:
@@ -98,7 +175,7 @@ def test_metrics_of_a_case_worked_out_by_hand() -> None:
     assert metrics["macro_f1"] == pytest.approx((2 / 3 + 0.8) / 2)
 
 
-def held_out_frames_of_a_take_vote_and_confidence_breaks_ties() -> None:
+def test_held_out_frames_of_a_take_vote_and_confidence_breaks_ties() -> None:
     rows = [[0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.9, 0.1], [0.4, 0.6]]
     assert take_accuracy(predictions([1, 1, 1, 0, 0], rows, ["x", "x", "x", "y", "y"])) == 1.0
     assert take_accuracy(predictions([0, 0, 0, 0, 0], rows, ["x", "x", "x", "y", "y"])) == 0.5

@@ -144,9 +144,11 @@ def test_operator_that_phones_lack_is_named(extra, name):
         (
             "float32",
             "int8",
-            "operator 3, CONV_2D 'stem', has FLOAT32 weights, FLOAT32 activations\n.*INT8 weights, INT8",
+            "operator 1, MUL 'mul', has FLOAT32 tensors\n.*integers only, as the scheme int8",
         ),
-        ("dynamic", "int8", "CONV_2D 'stem', has INT8 weights, FLOAT32 activations"),
+        ("float32", "dynamic", "operator 3, CONV_2D 'stem', has FLOAT32 weights, .*\n.*INT8 weights, FLOAT32"),
+        ("dynamic", "float32", "CONV_2D 'stem', has INT8 weights, FLOAT32 activations"),
+        ("int8", "int4", "CONV_2D 'stem', has INT8 weights, INT8 activations\n.*INT4 weights, INT8"),
         ("int16", "int8", "INT8 weights, INT16 activations\n.*INT8 weights, INT8 activations, as the scheme int8"),
         ("int8", "float32", "INT8 weights, INT8 activations\n.*FLOAT32 weights, FLOAT32 activations"),
         ("float32", "float16", "FLOAT32 weights, FLOAT32 activations\n.*FLOAT16 weights behind DEQUANTIZE"),

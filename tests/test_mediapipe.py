@@ -1,13 +1,25 @@
 """The truth from outside: the C++ graph that Android and iOS apps run."""
 
+import json
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from tiny_models import backbone, head, pictures, pixel_model
 
+from pipeline.config.evaluate import RUNTIMES, EvaluateStage
+from pipeline.errors import PipelineError
+from pipeline.evaluate import evaluate
+from pipeline.files import layout
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.head import append_head
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import embed_labels
+from pipeline.litert.runtimes import Normalization, open_classifier, tensorflow_hidden
+from tests import tiny_project
+from tests.test_evaluate import CONFIG, KEYS, write_model
+from tests.test_score import quantized_output
+from tests.tiny_models import backbone, head, pictures, pixel_model
 
 PIXELS = 224
 LABELS = ["ant", "café au lait", "日本"]
@@ -16,7 +28,8 @@ LABELS = ["ant", "café au lait", "日本"]
 @pytest.fixture(scope="module")
 def mediapipe():
     try:
-        import mediapipe  # noqa: PLC0415
+        with tensorflow_hidden():
+            import mediapipe  # noqa: PLC0415
         from mediapipe.tasks.python import vision  # noqa: F401, PLC0415
     except (ImportError, OSError) as error:
         pytest.skip(f"{error}: MediaPipe needs libEGL and libGLESv2 (apt-get install libegl1 libgles2)")
@@ -49,3 +62,73 @@ def test_stretch_is_what_the_phone_does(mediapipe, shape):
     scores = [category.score for category in classify(mediapipe, pixel_model(PIXELS), rgb)]
     seen = np.rint(np.multiply(scores, 255)).astype(np.uint8).reshape(PIXELS, PIXELS, 3)
     np.testing.assert_array_equal(to_model_input(rgb, PIXELS, "stretch"), seen)
+
+
+@pytest.mark.parametrize("shape", [(24, 32), (100, 60), (PIXELS, PIXELS)])
+def test_three_runtimes_agree(mediapipe, shape):
+    content = embed_labels(append_head(backbone(), *head()), LABELS, name="tiny", description="For tests.")
+    rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    litert, reference, phone = (answer(content, runtime, rgb) for runtime in RUNTIMES)
+    np.testing.assert_allclose(reference, litert, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(phone, litert, rtol=0, atol=1e-5)
+
+
+def test_a_quantized_output_means_the_same_to_all(mediapipe):
+    content = quantized_output(append_head(backbone(), *head()))
+    litert, reference, phone = (answer(content, runtime, pictures(1)[0]) for runtime in RUNTIMES)
+    assert np.unique(litert * 256 % 1).tolist() == [0]
+    np.testing.assert_allclose(reference, litert, rtol=0, atol=1 / 256)
+    np.testing.assert_allclose(phone, litert, rtol=0, atol=1e-6)
+
+
+def test_scoring_with_mediapipe_gives_the_same_metrics(mediapipe, folder):
+    tiny_project.make()
+    write_model("float32")
+    found = {}
+    for runtime in ("litert", "mediapipe"):
+        evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE, replace(CONFIG, runtime=runtime)))
+        found[runtime] = json.loads(layout.metrics("float32").read_text())
+    assert set(found["litert"]) == set(found["mediapipe"]) == KEYS
+    assert found["mediapipe"]["accuracy"] == found["litert"]["accuracy"]
+    assert found["mediapipe"]["runtime"] == "mediapipe"
+    assert found["mediapipe"]["agreement_with_litert"] == 1
+    assert found["mediapipe"]["largest_probability_difference_litert"] < 1e-5
+
+
+def test_a_model_that_mediapipe_refuses(mediapipe):
+    with pytest.raises(PipelineError, match=r"a model that MediaPipe Tasks refuses: .*\n  expected: uint8 pixels, or"):
+        open_classifier(append_head(backbone(dtype="float32"), *head()), runtime="mediapipe", resize="stretch")
+
+
+def test_mediapipe_reads_the_normalization_by_itself():
+    content = append_head(backbone(dtype="float32"), *head())
+    with pytest.raises(
+        PipelineError, match=r"a mean and .* with runtime: mediapipe\n  expected: none: MediaPipe Tasks"
+    ):
+        open_classifier(content, runtime="mediapipe", resize="stretch", normalization=Normalization((0,), (255,)))
+
+
+def test_mediapipe_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    with pytest.raises(PipelineError, match=r"MediaPipe is not installed (.|\n)*to mend:  pip install mediapipe"):
+        open_classifier(append_head(backbone(), *head()), runtime="mediapipe", resize="stretch")
+
+
+def test_a_system_library_is_missing(mediapipe, monkeypatch):
+    def lacking(path):
+        raise OSError("libEGL.so.1: cannot open shared object file")
+
+    from mediapipe.tasks.python.core import mediapipe_c_bindings  # noqa: PLC0415
+
+    monkeypatch.setattr(mediapipe_c_bindings, "_shared_lib", None)
+    monkeypatch.setattr(mediapipe_c_bindings.ctypes, "CDLL", lacking)
+    with pytest.raises(PipelineError, match=r"libEGL.so.1: (.|\n)*to mend:  apt-get install libegl1 libgles2"):
+        open_classifier(append_head(backbone(), *head()), runtime="mediapipe", resize="stretch")
+
+
+def answer(content, runtime, rgb):
+    classifier = open_classifier(content, runtime=runtime, resize="stretch")
+    try:
+        return classifier(rgb)
+    finally:
+        classifier.close()

@@ -1,20 +1,26 @@
 import subprocess
 import sys
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import yaml
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from conftest import PROJECT
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from tiny_models import NUM_FEATURES, SCHEMES, backbone, pictures
 
 from pipeline.config.quantization import QuantizationConfig
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of_bytes
+from pipeline.litert.flatbuffer import read_model
 from pipeline.litert.interpreter import Model
 from pipeline.litert.model_file import check_builtin, check_scheme, operators
 from pipeline.litert.quantizer import quantize
+from pipeline.litert.rounding import gptq, round_weights
 
 # Relative feature errors on this model: twice what was measured.
 MAX_ERRORS = {
@@ -120,7 +126,7 @@ def test_unknown_algorithm():
 
 
 def test_algorithm_that_cannot_do_the_scheme(calibration):
-    config = QuantizationConfig("mine", "static", 8, "int", 8, "OCTAV")
+    config = QuantizationConfig("mine", "static", 8, "int", 8, "dequantized_weight_recovery")
     with pytest.raises(PipelineError, match=r"scheme mine cannot be applied(.|\n)*min_max_uniform_quantize suits"):
         quantize(backbone(), config, calibration)
 
@@ -137,6 +143,13 @@ def test_algorithm_that_refuses_the_rule():
         ({"kind": "magic"}, "quantization.kind: magic\n.*one of none, weight_only, dynamic, static"),
         ({"weight_type": "real"}, "quantization.weight_type: real\n.*one of float, int"),
         ({"weight_bits": 5}, r"weight_bits: 5(.|\n)*\(int, 8, 8\) or \(int, 4, 8\)(.|\n)*conf/quantization/int8.yaml"),
+        ({"rounding": "up"}, "quantization.rounding: up\n.*one of nearest, calibrated"),
+        ({"features": "int4"}, "quantization.features: int4\n.*one of own, float32"),
+        ({"calibration": "test"}, "quantization.calibration: test\n.*one of fixed, train"),
+        (
+            {"rounding": "calibrated", "algorithm": "MSE"},
+            "rounding: calibrated with .*algorithm: MSE\n.*min_max_uniform",
+        ),
         ({"activation_bits": 32}, r"activation_bits: 32 with quantization.kind: static"),
     ],
 )
@@ -145,8 +158,112 @@ def test_config_refuses_what_cannot_be(change, message):
         QuantizationConfig(**(vars(SCHEMES["int8"]) | change))
 
 
-@pytest.mark.parametrize("scheme", ["float32", "float16", "int8"])
-def test_conf_file_holds_the_scheme(scheme):
-    values = yaml.safe_load((PROJECT / "conf" / "quantization" / f"{scheme}.yaml").read_text(encoding="utf-8"))
-    merged = OmegaConf.merge(OmegaConf.structured(QuantizationConfig), values)
-    assert OmegaConf.to_object(merged) == SCHEMES[scheme]
+# The schemes of conf/quantization
+
+CONF = {path.stem: path for path in sorted((PROJECT / "conf" / "quantization").glob("*.yaml"))}
+PROMISES = {  # kind, type and bits of weights, bits of activations
+    "dynamic": ("dynamic", "int", 8, 32),
+    "float16": ("weight_only", "float", 16, 32),
+    "float32": ("none", "float", 32, 32),
+    "int16x8": ("static", "int", 8, 16),
+    "int4": ("static", "int", 4, 8),
+    "int8": ("static", "int", 8, 8),
+}
+
+
+def conf(scheme):
+    values = yaml.safe_load(CONF[scheme].read_text(encoding="utf-8"))
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(QuantizationConfig), values))
+
+
+def test_conf_promises():
+    configs = {name: conf(name) for name in CONF}
+    found = {name: (c.kind, c.weight_type, c.weight_bits, c.activation_bits) for name, c in configs.items()}
+    assert found == PROMISES
+    assert {name: c.scheme for name, c in configs.items()} == {name: name for name in CONF}
+
+
+@pytest.mark.parametrize("scheme", CONF)
+def test_conf_file_says_when_to_choose_it_and_leaves_nothing_to_defaults(scheme):
+    text = CONF[scheme].read_text(encoding="utf-8")
+    assert text.startswith(f"# Choose {scheme} ")
+    assert list(yaml.safe_load(text)) == [field.name for field in fields(QuantizationConfig)]
+
+
+@pytest.mark.parametrize("scheme", CONF)
+def test_conf_scheme_keeps_its_promise_in_all_kernels(scheme, calibration):
+    content = quantize(backbone(), conf(scheme), calibration)
+    check_builtin(content, scheme)
+    check_scheme(content, conf(scheme), scheme)
+    images = pictures(5, seed=7)
+    with_delegate = features(content, images)
+    for kernels in (OpResolverType.BUILTIN_REF, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES):
+        interpreter = Interpreter(model_content=content, experimental_op_resolver_type=kernels)
+        interpreter.allocate_tensors()
+        (given,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
+        assert (given["dtype"], given["quantization"], answer["dtype"]) == (np.uint8, (0.0, 0), np.float32)
+        for image, expected in zip(images, with_delegate, strict=True):
+            interpreter.set_tensor(given["index"], image[np.newaxis])
+            interpreter.invoke()
+            assert relative_error(interpreter.get_tensor(answer["index"])[0], expected) < 0.02
+
+
+@pytest.mark.parametrize("scheme", ["dynamic", "int4", "int8", "int16x8"])
+def test_calibrated_rounding_is_closer_than_nearest(scheme, calibration):
+    images = pictures(40, seed=7)
+    errors = {}
+    for rounding in ("nearest", "calibrated"):
+        content = quantize(backbone(), replace(conf(scheme), rounding=rounding), calibration)
+        errors[rounding] = relative_error(features(content, images), features(backbone(), images))
+    assert errors["calibrated"] < 0.9 * errors["nearest"]
+
+
+def test_calibrated_rounding_gives_equal_bytes_whatever_the_order(calibration):
+    once = quantize(backbone(), conf("int4"), calibration)
+    assert once == quantize(backbone(), conf("int4"), calibration[::-1], num_threads=3)
+
+
+def test_calibrated_rounding_without_pictures():
+    with pytest.raises(PipelineError, match=r"no calibration picture(.|\n)*restore data/calibration/"):
+        quantize(backbone(), conf("dynamic"), [])
+
+
+def test_quantizer_finds_the_steps_of_rounded_weights_again(calibration):
+    rounded = read_model(round_weights(backbone(), 4, list(calibration)))
+    stored = read_model(quantize(backbone(), conf("int4"), calibration))
+    (expected,), (tensor,) = (
+        [t for t in m.subgraphs[0].tensors if t.name == b"top/weights"] for m in (rounded, stored)
+    )
+    low_first = np.asarray(stored.buffers[tensor.buffer].data, np.uint8)
+    nibbles = np.stack([low_first & 15, low_first >> 4], 1).ravel().astype(np.int8)
+    steps = np.where(nibbles > 7, nibbles - 16, nibbles).reshape(NUM_FEATURES, -1)
+    values = steps * np.asarray(tensor.quantization.scale)[:, np.newaxis]
+    truth = np.asarray(rounded.buffers[expected.buffer].data, np.uint8).view(np.float32).reshape(NUM_FEATURES, -1)
+    np.testing.assert_allclose(values, truth, rtol=1e-6, atol=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 6), st.sampled_from([4, 8]))
+def test_gptq_gives_steps_that_span_the_whole_range(seed, num_inputs, num_outputs, bits):
+    draw = np.random.default_rng(seed)
+    inputs = draw.normal(size=(50, num_inputs)) @ draw.normal(size=(num_inputs, num_inputs))
+    weights = draw.normal(size=(num_outputs, num_inputs)).astype(np.float32)
+    rounded = gptq(weights, inputs.T @ inputs / 50, bits)
+    largest_step = 2 ** (bits - 1) - 1
+    steps = rounded / np.abs(rounded).max(1, keepdims=True) * largest_step
+    assert np.abs(steps - np.rint(steps)).max() < 1e-3
+
+
+def test_gptq_lets_an_input_make_up_for_its_twin():
+    # the inputs are always equal, so only the sum of the two small weights counts: 0.6 + 0.6 of a step
+    weights = np.array([[7.0, 0.6, 0.6]], np.float32)
+    moments = np.array([[1.0, 0, 0], [0, 1, 1], [0, 1, 1]])
+    rounded = gptq(weights, moments, 4)
+    np.testing.assert_allclose(rounded / rounded.max() * 7, [[7, 1, 0]])
+
+
+def test_dead_channels_stay_dead():
+    weights = np.zeros((2, 3), np.float32)
+    weights[0] = (1, -2, 7)
+    assert np.array_equal(gptq(weights, np.eye(3), 4), weights)
+    assert np.array_equal(gptq(weights, np.zeros((3, 3)), 4), weights)

@@ -145,6 +145,23 @@ def test_old_temporary_files_go_and_everything_else_stays(tmp_path: Path) -> Non
     assert names == {f".{'ab' * 32}.new", "notes.txt", "thesis.odt"}
 
 
+def test_an_entry_that_another_process_removes_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = TakeCache(tmp_path)
+    cache.put("ab" * 32, b"content")
+    read_bytes = Path.read_bytes
+
+    def read_and_lose(path: Path) -> bytes:
+        found = read_bytes(path)
+        path.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_lose)
+    assert cache.get("ab" * 32) == b"content"
+    assert cache.get("ab" * 32) is None
+
+
 def test_the_command_tells_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

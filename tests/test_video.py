@@ -1,3 +1,4 @@
+import math
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,9 @@ from PIL import Image
 from pipeline.errors import PipelineError
 from pipeline.files.suffixes import VIDEO_SUFFIXES
 from pipeline.video import VideoFrame, sample_frames
-from pipeline.video.decode import SCALE_FLAGS
+from pipeline.video.bitstream import Role, Start, role_reader
+from pipeline.video.convert import SCALE_FLAGS
+from pipeline.video.plan import PacketNote, Run, plan_runs
 from tests.clips import BLUE, GREEN, RED, YELLOW, quadrants, smooth, solid, write_clip
 
 BT709, BT601 = 1, 5
@@ -385,7 +388,7 @@ def test_no_frame_can_be_decoded(tmp_path):
 
 def test_frame_that_cannot_be_converted(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "a.mp4", [smooth(0)])
-    monkeypatch.setattr("pipeline.video.decode.SCALE_FLAGS", "no_such_flag")
+    monkeypatch.setattr("pipeline.video.convert.SCALE_FLAGS", "no_such_flag")
     assert "a.mp4 is damaged or cut off 0.0 s after its beginning: Invalid argument" in error_of(clip)
 
 
@@ -397,3 +400,306 @@ def test_stream_without_frames(tmp_path):
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         container.start_encoding()
     assert "a.mp4 has a video stream, but no frame in it can be decoded" in error_of(clip)
+
+
+def grid(num_frames=90):
+    """Pictures with detail, whose order changes suddenly now and then: encoders put key frames there."""
+    return [np.roll(picture, 7 * (i // 23), axis=1) for i, picture in enumerate(grainy(num_frames))]
+
+
+def x264(parameters, **options):
+    return "libx264", {"preset": "veryfast", "g": "12", "x264-params": f"log-level=none:{parameters}", **options}
+
+
+def x265(parameters):
+    return "libx265", {"preset": "ultrafast", "x265-params": f"log-level=none:keyint=12:min-keyint=2:{parameters}"}
+
+
+PLANNED_CLIPS = {
+    "closed.mp4": x264("bframes=2:b-adapt=0"),
+    "long-gop.mov": x264("bframes=3:b-adapt=0:b-pyramid=normal", g="60"),
+    "no-b.3gp": x264("bframes=0:slices=3"),
+    "open.mp4": x264("bframes=3:b-adapt=0:b-pyramid=normal:open-gop=1:ref=4"),
+    "open.mkv": x264("bframes=2:b-adapt=0:open-gop=1:weightp=2"),
+    "interlaced.mp4": x264("bframes=2:interlaced=1"),
+    "headers.mp4": x264("bframes=2:repeat-headers=1"),
+    "refresh.mp4": x264("intra-refresh=1", g="30"),
+    "closed-hevc.mp4": x265("bframes=3:open-gop=0"),
+    "open-hevc.mov": x265("bframes=4:b-pyramid=1:open-gop=1"),
+    "leading-hevc.mp4": x265("bframes=3:open-gop=0:radl=2"),
+    "layers-hevc.mkv": x265("bframes=3:temporal-layers=3"),
+    "vp9.webm": ("libvpx-vp9", {"deadline": "good", "cpu-used": "8", "g": "12", "lag-in-frames": "10"}),
+    "av1.mp4": ("libsvtav1", {"preset": "12", "g": "12"}),
+    "pictures.avi": ("mjpeg", {"strict": "unofficial"}),
+}
+OTHER_CLIPS = {
+    "old.avi": ("mpeg4", {"bf": "2", "g": "12"}),
+    "older.mpg": ("mpeg2video", {"bf": "2", "g": "12"}),
+    "h264.avi": x264("bframes=2"),
+    "vp8.webm": ("libvpx", {"deadline": "realtime", "cpu-used": "8", "g": "12"}),
+}
+
+
+def first_in_each_slot(frames, per_second):
+    """The rule in its plainest form, over frames of which all were decoded."""
+    slots = {}
+    for frame in frames:
+        seconds = Fraction(frame.pts_seconds).limit_denominator(1_000_000)
+        slots.setdefault(math.floor(seconds * Fraction(str(per_second))), frame)
+    return list(slots.values())
+
+
+def check_every_rate(clip):
+    everything = read(clip, width_pixels=48)
+    for per_second in (0.2, 0.5, 1, 1.7, 2, 4, 7.3, 12, 20, 60):
+        expected = first_in_each_slot(everything, per_second)
+        found = read(clip, per_second, 48)
+        assert [frame.pts_seconds for frame in found] == [frame.pts_seconds for frame in expected]
+        assert all(np.array_equal(a.image, b.image) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", [*PLANNED_CLIPS, *OTHER_CLIPS])
+def test_low_rates_give_what_decoding_everything_gives(tmp_path, name):
+    codec, options = (PLANNED_CLIPS | OTHER_CLIPS)[name]
+    check_every_rate(write_clip(tmp_path / name, grid(), codec=codec, rate=25, options=options))
+
+
+@pytest.mark.parametrize("name", ["closed.mp4", "open.mkv", "open-hevc.mov"])
+def test_low_rates_of_a_variable_rate(tmp_path, name):
+    codec, options = PLANNED_CLIPS[name]
+    pts_ms = np.cumsum([0, *np.random.default_rng(1).choice([20, 33, 34, 100, 700], 89)]).tolist()
+    check_every_rate(write_clip(tmp_path / name, grid(), codec=codec, pts_ms=pts_ms, options=options))
+
+
+@pytest.mark.parametrize("name", ["closed.mp4", "open.mp4", "closed-hevc.mp4", "open-hevc.mov", "open.mkv"])
+@pytest.mark.parametrize("edit", ["trimmed", "fragmented", "joined"])
+def test_low_rates_of_an_edited_clip(tmp_path, name, edit):
+    codec, options = PLANNED_CLIPS[name]
+    clip = write_clip(tmp_path / name, grid(), codec=codec, rate=25, options=options, audio_seconds=3)
+    edited = clip.with_stem("edited")
+    (tmp_path / "list").write_text(f"file '{name}'\nfile '{name}'\n")
+    arguments = {
+        "trimmed": ["-ss", "1.1", "-i", clip, "-c", "copy"],
+        "fragmented": ["-i", clip, "-c", "copy", "-movflags", "frag_keyframe+empty_moov"],
+        "joined": ["-f", "concat", "-i", tmp_path / "list", "-c", "copy"],
+    }[edit]
+    subprocess.run([FFMPEG, "-v", "error", *arguments, edited], check=True)
+    check_every_rate(edited)
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """Collect the share of packets that each plan has decoded; None for a clip without a plan."""
+    shares = []
+
+    def spy(notes, **settings):
+        runs = plan_runs(notes, **settings)
+        shares.append(None if runs is None else sum(len(run.packets) for run in runs) / len(notes))
+        return runs
+
+    monkeypatch.setattr("pipeline.video.decode.plan_runs", spy)
+    return shares
+
+
+def test_only_needed_packets_are_decoded(tmp_path, plans):
+    codec, options = x264("bframes=0:scenecut=0", g="10")
+    clip = write_clip(tmp_path / "a.mp4", grid(100), codec=codec, rate=10, options=options)
+    assert times(clip, 1) == list(range(10))
+    assert times(clip, 0.5) == list(range(0, 10, 2))
+    assert plans == [0.1, 0.05]
+
+
+def test_frames_that_nobody_refers_to_are_left_out(tmp_path, plans):
+    codec, options = x264("bframes=1:b-adapt=0:scenecut=0", g="100")
+    read(write_clip(tmp_path / "a.mp4", grid(100), codec=codec, rate=10, options=options), 0.2)
+    assert plans[0] == pytest.approx(0.27, abs=0.02)  # half of the first half
+
+
+@pytest.mark.parametrize("name", PLANNED_CLIPS)
+def test_plans_are_made_and_hold_for_what_phones_record(tmp_path, plans, monkeypatch, name):
+    codec, options = PLANNED_CLIPS[name]
+    clip = write_clip(tmp_path / name, grid(), codec=codec, rate=25, options=options)
+    monkeypatch.setattr("pipeline.video.decode._decode_all", None)  # would be called if a plan failed
+    for per_second in (0.5, 0.7, 1.1):
+        read(clip, per_second)
+    assert all(share < 0.7 for share in plans)
+
+
+def test_high_rates_and_other_codecs_are_decoded_in_full(tmp_path, plans):
+    read(write_clip(tmp_path / "a.mp4", grid(30), rate=25), 20)
+    for name, (codec, options) in OTHER_CLIPS.items():
+        read(write_clip(tmp_path / name, grid(30), codec=codec, rate=25, options=options), 0.5)
+    assert plans in ([], [None])
+
+
+@pytest.mark.parametrize("position", [0, 3])
+def test_what_a_plan_misses_is_decoded_in_full(tmp_path, monkeypatch, position):
+    codec, options = PLANNED_CLIPS["closed.mp4"]
+    clip = write_clip(tmp_path / "a.mp4", grid(), codec=codec, rate=25, options=options)
+    expected = read(clip, 2)
+
+    def mistaken(notes, **settings):
+        runs = list(plan_runs(notes, **settings))
+        runs[position] = Run(runs[position].packets, (runs[position].wanted_pts[0] + 1,), False)
+        return tuple(runs)
+
+    monkeypatch.setattr("pipeline.video.decode.plan_runs", mistaken)
+    found = read(clip, 2)
+    assert [frame.pts_seconds for frame in found] == [frame.pts_seconds for frame in expected]
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("fraction", [0.5, 0.7, 0.85])
+def test_cut_clips_are_refused_at_low_rates_too(tmp_path, suffix, fraction):
+    clip = write_clip(tmp_path / f"a{suffix}", grainy(), faststart=suffix == ".mp4", options={"g": "5"})
+    assert error_of(cut(clip, fraction), per_second=0.2) == error_of(clip)
+
+
+def blank_packet(path, number):
+    """Overwrite a slice of H.264 with zeros; its length and its first byte stay."""
+    with av.open(path) as container:
+        packet = [packet for packet in container.demux() if packet.size][number]
+        position, size = packet.pos, packet.size
+    content = bytearray(path.read_bytes())
+    content[position + 5 : position + size] = bytes(size - 5)
+    path.write_bytes(content)
+
+
+def test_damage_is_seen_where_it_is_decoded(tmp_path):
+    codec, options = x264("bframes=0:scenecut=0", g="10")
+    clip = write_clip(tmp_path / "a.mp4", grainy(), codec=codec, options=options)
+    expected = read(clip, 1)
+    blank_packet(clip, 15)  # of a frame between two key frames: nobody looks there
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(read(clip, 1), expected, strict=True))
+    assert "a.mp4 is damaged or cut off" in error_of(clip)
+    blank_packet(clip, 20)  # of a key frame that is wanted
+    assert error_of(clip, per_second=1) == error_of(clip)
+
+
+AVCC, HVCC = bytes([1, 100, 0, 31, 255, 225, 0]), bytes([1, *[0] * 20, 3, 0])
+
+
+def packet_of(*units):
+    return memoryview(b"".join(len(unit).to_bytes(4, "big") + unit for unit in units))
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        ([b"\x65\x88"], Role(Start.CLOSED)),
+        ([b"\x41\x9a"], Role()),
+        ([b"\x01\x9e"], Role(is_reference=False)),
+        ([b"\x01\x9e", b"\x21\x9e"], Role()),
+        ([b"\x06\x06\x01\xc4\x80", b"\x41\x9a"], Role(Start.OPEN)),  # count 0, exact, not broken
+        ([b"\x06\x01\x01\x00\x06\x01\xc4\x80", b"\x41\x9a"], Role(Start.OPEN)),  # behind another message
+        ([b"\x06\x06\x01\x84\x80", b"\x41\x9a"], Role()),  # not exact
+        ([b"\x06\x06\x01\xe4\x80", b"\x41\x9a"], Role()),  # broken link
+        ([b"\x06\x06\x01\x5c\x80", b"\x41\x9a"], Role()),  # later than here
+        ([b"\x67\x01", b"\x68\x02", b"\x65\x88"], Role(Start.CLOSED, parameter_sets=b"\x67\x01\x68\x02")),
+        ([b"\x09\xf0"], None),
+    ],
+)
+def test_roles_of_h264(units, expected):
+    assert role_reader("h264", AVCC)(packet_of(*units)) == expected
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        ([b"\x26\x01\x80"], Role(Start.CLOSED)),
+        ([b"\x28\x01\x80"], Role(Start.CLOSED)),
+        ([b"\x2a\x01\x80"], Role(Start.OPEN)),
+        ([b"\x02\x01\x80"], Role()),
+        ([b"\x00\x03\x80"], Role(is_reference=False, temporal_layer=2)),
+        ([b"\x02\x01\x80", b"\x02\x09\x80"], Role()),  # the other is of another layer
+        ([b"\x40\x01\x0c", b"\x26\x01\x80"], Role(Start.CLOSED, parameter_sets=b"\x40\x01\x0c")),
+        ([b"\x26\x01\xc0"], None),  # no_output_of_prior_pics_flag
+        ([b"\x20\x01\x80"], None),  # BLA
+        ([b"\x02\x01\x80", b"\x48\x01"], None),  # end of sequence
+        ([b"\x46\x01\x50"], None),
+    ],
+)
+def test_roles_of_h265(units, expected):
+    assert role_reader("hevc", HVCC)(packet_of(*units)) == expected
+
+
+@pytest.mark.parametrize(
+    ("codec", "content", "expected"),
+    [
+        ("vp9", "82 49 83 42", Role(Start.CLOSED)),
+        ("vp9", "86 00 40 92", Role()),
+        ("vp9", "00 49 83 42", None),
+        ("av1", "12 00 0a 01 00 32 01 10", Role(Start.CLOSED, parameter_sets=b"\0")),
+        ("av1", "12 00 0a 01 00 32 01 00", Role(parameter_sets=b"\0")),  # not shown at once
+        ("av1", "12 00 32 01 10", Role()),  # without a sequence header
+        ("av1", "12 00 32 01 30", Role()),
+        ("av1", "12 00 30 10", Role()),  # without a length
+        ("av1", "12 00 32 7f 10", None),
+        ("av1", "12 00 32 ff ff", None),
+        ("mjpeg", "ff d8 ff db 00 ff c4 00", Role(Start.CLOSED)),
+        ("mjpeg", "ff d8 ff db 00", None),
+    ],
+)
+def test_roles_of_other_codecs(codec, content, expected):
+    assert role_reader(codec, b"")(memoryview(bytes.fromhex(content))) == expected
+
+
+@pytest.mark.parametrize("content", ["00 00 00 05 65 88", "00 00 00 00", "00 00", "00 00 00 01 06"])
+def test_packets_that_are_not_understood(content):
+    packet = memoryview(bytes.fromhex(content))
+    assert role_reader("h264", AVCC)(packet) is None
+    assert role_reader("hevc", HVCC)(packet) is None
+
+
+def test_framings_that_are_not_understood():
+    assert role_reader("h264", b"\0\0\0\1\x67\0\0") is None
+    assert role_reader("hevc", b"") is None
+    assert role_reader("mpeg4", b"") is None
+
+
+CLOSED, OPEN, INNER = Role(Start.CLOSED), Role(Start.OPEN), Role()
+
+
+def notes_of(*packets):
+    return [PacketNote(pts, 1, True, role) for pts, role in packets]
+
+
+def runs_of(notes, per_second=1, reorder_depth=1):
+    """At ten units a second."""
+    return plan_runs(notes, per_second=Fraction(per_second), time_base=Fraction(1, 10), reorder_depth=reorder_depth)
+
+
+def test_a_leading_frame_is_decoded_from_the_start_before():
+    notes = notes_of((0, CLOSED), (4, CLOSED), (9, INNER), (11, OPEN), (10, INNER), (12, INNER), (21, OPEN))
+    assert runs_of([*notes, *notes_of(*((i, INNER) for i in range(22, 30)))]) == (
+        Run((0,), (0,), False),
+        Run((1, 2, 3, 4), (10,), False),
+        Run((6,), (21,), True),
+    )
+
+
+def test_a_plan_must_save_a_quarter():
+    assert runs_of(notes_of((0, CLOSED), *((i, INNER) for i in range(1, 13)))) is None
+    assert runs_of(notes_of((0, CLOSED), *((i, INNER) for i in range(1, 15)))) is not None
+
+
+def test_plans_need_order():
+    tail = [(i, INNER) for i in range(1, 9)]
+    assert runs_of(notes_of((0, CLOSED), *tail)) == (Run((0,), (0,), False),)
+    assert runs_of([]) is None
+    assert runs_of(notes_of((0, INNER), *tail)) is None  # does not begin with a start
+    assert runs_of(notes_of((0, CLOSED), *tail, (8, INNER))) is None  # a time twice
+    assert runs_of(notes_of((0, CLOSED), (3, INNER), (2, INNER), (1, INNER), *tail[3:])) is None  # too deep
+    assert runs_of(notes_of((1, OPEN), (0, INNER), *tail[1:])) is None  # who knows whether the second is shown
+    assert runs_of(notes_of((0, CLOSED), *tail, (9, Role(parameter_sets=b"a")))) is None
+    first, second = (Role(Start.CLOSED, parameter_sets=sets) for sets in (b"a", b"b"))
+    assert runs_of(notes_of((0, first), *tail, (9, first))) is not None
+    assert runs_of(notes_of((0, first), *tail, (9, second))) is None
+
+
+def test_lower_layers_are_kept():
+    roles = [CLOSED, Role(None, False, 0), Role(None, False, 1), INNER] * 3
+    notes = notes_of(*((i, role if i == 0 or role is not CLOSED else INNER) for i, role in enumerate(roles)))
+    runs = runs_of([*notes, *notes_of(*((i, INNER) for i in range(12, 20)))])
+    assert runs == (Run((0, 1, 3, 4, 5, 7, 8, 9, 10), (0, 10), False),)

@@ -9,6 +9,10 @@ from pipeline.errors import PipelineError
 
 KINDS = ("none", "weight_only", "dynamic", "static")
 WEIGHT_TYPES = ("float", "int")
+ROUNDINGS = ("nearest", "calibrated")
+FEATURES = ("own", "float32")
+CALIBRATIONS = ("fixed", "train")
+MIN_MAX = "min_max_uniform_quantize"
 _FLOAT_BITS = 32
 
 
@@ -25,7 +29,11 @@ class QuantizationConfig:
             form and take 8.
         weight_type: `float` or `int`.
         activation_bits: 32 (float), or 8 or 16 with `static`.
-        algorithm: How scales are chosen: a value of litert_quantizer's AlgorithmName.
+        algorithm: How the scales of weights are chosen: a value of litert_quantizer's AlgorithmName.
+        rounding: `nearest` takes each weight to its nearest step; `calibrated` takes them all to where the layers'
+            outputs change least on the calibration pictures, and corrects the biases (see pipeline.litert.rounding).
+        features: What the head is trained on: `own` features, of the backbone of this scheme, or those of `float32`.
+        calibration: What is measured on: `fixed` is data/calibration, `train` a sample of the train frames.
     """
 
     scheme: str = MISSING
@@ -34,6 +42,9 @@ class QuantizationConfig:
     weight_type: str = MISSING
     activation_bits: int = MISSING
     algorithm: str = MISSING
+    rounding: str = "nearest"
+    features: str = "own"
+    calibration: str = "fixed"
 
     def __post_init__(self) -> None:
         """Check that the values can be had together."""
@@ -41,6 +52,13 @@ class QuantizationConfig:
             return
         one_of("quantization.kind", self.kind, KINDS)
         one_of("quantization.weight_type", self.weight_type, WEIGHT_TYPES)
+        one_of("quantization.rounding", self.rounding, ROUNDINGS)
+        one_of("quantization.features", self.features, FEATURES)
+        one_of("quantization.calibration", self.calibration, CALIBRATIONS)
+        self._check_combination()
+        self._check_rounding()
+
+    def _check_combination(self) -> None:
         found = (self.weight_type, self.weight_bits, self.activation_bits)
         if found not in _combinations(self.kind):
             raise PipelineError(
@@ -48,6 +66,15 @@ class QuantizationConfig:
                 " with quantization.kind: {}".format(*found, self.kind),
                 expected="weight_type, weight_bits, activation_bits: "
                 + " or ".join(f"({', '.join(map(str, values))})" for values in _combinations(self.kind)),
+                remedy=f"correct conf/quantization/{self.scheme}.yaml",
+            )
+
+    def _check_rounding(self) -> None:
+        if self.rounding == "calibrated" and (self.weight_type, self.algorithm) != ("int", MIN_MAX):
+            raise PipelineError(
+                found=f"quantization.rounding: calibrated with quantization.weight_type: {self.weight_type},"
+                f" quantization.algorithm: {self.algorithm}",
+                expected=f"weight_type: int, algorithm: {MIN_MAX}, which finds the scales of the rounded weights again",
                 remedy=f"correct conf/quantization/{self.scheme}.yaml",
             )
 

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,13 +130,35 @@ def _class_weights(label_indices: npt.NDArray[np.int64], num_labels: int) -> npt
 def _batches(
     examples: Examples, config: TrainingConfig, class_weights: npt.NDArray[np.float32] | None
 ) -> tensorflow.data.Dataset:
-    """Return endless batches, each pass over the examples in another order."""
-    columns: Sequence[npt.NDArray[np.generic]] = (examples.features, examples.label_indices)
-    if class_weights is not None:
-        columns = (*columns, class_weights[examples.label_indices])
-    dataset = tensorflow.data.Dataset.from_tensor_slices(tuple(columns))
-    shuffled = dataset.shuffle(len(examples), seed=config.seed, reshuffle_each_iteration=True).repeat()
-    return shuffled.batch(config.train_batch_size).prefetch(2)
+    """Return endless batches, each pass over the examples in another order.
+
+    The examples are shuffled by index and copied batch by batch: a shuffle buffer of TensorFlow's would hold them all
+    a second time.
+    """
+    signature = (
+        tensorflow.TensorSpec((None, examples.features.shape[1]), tensorflow.float32),
+        tensorflow.TensorSpec((None,), tensorflow.int64),
+        tensorflow.TensorSpec((None,), tensorflow.float32),
+    )
+    weights = np.ones(int(examples.label_indices.max()) + 1, np.float32) if class_weights is None else class_weights
+
+    def batches() -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
+        for indices in _shuffled(len(examples), config.train_batch_size, config.seed):
+            labels = examples.label_indices[indices]
+            yield examples.features[indices], labels, weights[labels]
+
+    return tensorflow.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
+
+
+def _shuffled(num_examples: int, batch_size: int, seed: int) -> Iterator[npt.NDArray[np.intp]]:
+    """Yield indices of batches for ever; each run of `num_examples` indices holds every example once."""
+    generator = np.random.default_rng(seed)
+    waiting = np.zeros(0, np.intp)
+    while True:
+        while len(waiting) < batch_size:
+            waiting = np.concatenate([waiting, generator.permutation(num_examples)])
+        yield waiting[:batch_size]
+        waiting = waiting[batch_size:]
 
 
 def _validation_batches(examples: Examples, config: TrainingConfig) -> tensorflow.data.Dataset:

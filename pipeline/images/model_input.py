@@ -39,11 +39,11 @@ def to_model_input(rgb: Rgb, input_pixels: int, resize: str) -> Rgb:
     """
     height, width = rgb.shape[:2]
     if resize == "stretch":
-        return _stretch(rgb, input_pixels, input_pixels)
+        return scale_like_phone(rgb, input_pixels, input_pixels)
     if resize == "crop":
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        return _stretch(rgb[top : top + side, left : left + side], input_pixels, input_pixels)
+        return scale_like_phone(rgb[top : top + side, left : left + side], input_pixels, input_pixels)
     if resize == "pad":
         return _pad(rgb, input_pixels)
     raise PipelineError(
@@ -60,14 +60,15 @@ def _pad(rgb: Rgb, side: int) -> Rgb:
     inner_height, inner_width = max(1, round(side * height / longer)), max(1, round(side * width / longer))
     top, left = (side - inner_height) // 2, (side - inner_width) // 2
     square = np.zeros((side, side, 3), np.uint8)
-    square[top : top + inner_height, left : left + inner_width] = _stretch(rgb, inner_height, inner_width)
+    square[top : top + inner_height, left : left + inner_width] = scale_like_phone(rgb, inner_height, inner_width)
     return square
 
 
-def _stretch(rgb: Rgb, height: int, width: int) -> Rgb:
-    """Blend the four neighbours of each output pixel's source position (see the module's text).
+def scale_like_phone(rgb: Rgb, height: int, width: int) -> Rgb:
+    """Scale a picture, uint8 [h, w, 3], to any height and width as MediaPipe does.
 
-    Weights are at most 32 * 32 and pixels at most 255, so the first blend fits into 16 bits.
+    Blends the four neighbours of each output pixel's source position (see the module's text). Weights
+    are at most 32 * 32 and pixels at most 255, so the first blend fits into 16 bits.
     """
     row, next_row, row_weight = _axis(rgb.shape[0], height)
     column, next_column, column_weight = _axis(rgb.shape[1], width)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from pipeline.errors import PipelineError
 
@@ -41,7 +41,7 @@ class Model:
             PipelineError: If LiteRT cannot load it, or unless it takes plain uint8 [1, p, p, 3] and gives
                 float32 [1, n].
         """
-        self._interpreter = _load(content, num_threads)
+        self._interpreter = load_interpreter(content, num_threads)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if not _is_picture(inputs) or not _is_vector(outputs):
             raise PipelineError(
@@ -105,10 +105,24 @@ def _pass_on(lines: list[bytes]) -> None:
     os.write(2, b"".join(others))
 
 
-def _load(content: bytes, num_threads: int) -> Any:
+def load_interpreter(content: bytes, num_threads: int, *, reference_kernels: bool = False) -> Any:
+    """Load a model of any inputs and outputs, ready to run.
+
+    Args:
+        content: A .tflite file.
+        num_threads: Threads that LiteRT may use, at least 1.
+        reference_kernels: Compute with LiteRT's plain C++ kernels, which define what each operator gives, instead of
+            XNNPACK. They take about forty times as long and use one thread.
+
+    Raises:
+        PipelineError: If LiteRT cannot load it.
+    """
+    kernels = OpResolverType.BUILTIN_REF if reference_kernels else OpResolverType.AUTO
     try:
         with without_delegate_message():
-            interpreter = Interpreter(model_content=content, num_threads=num_threads)
+            interpreter = Interpreter(
+                model_content=content, num_threads=num_threads, experimental_op_resolver_type=kernels
+            )
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise PipelineError(

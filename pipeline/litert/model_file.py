@@ -20,6 +20,8 @@ from pipeline.litert.flatbuffer import (
 )
 
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+# With `static` these alone may touch float32: the way from the picture into integers, and from there to the features.
+_BORDERS = ("CAST", "QUANTIZE", "DEQUANTIZE")
 # With these a converter leaves the weights outside the file; such a model loads and answers NaN.
 _VARIABLES = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
 
@@ -73,7 +75,9 @@ def check_builtin(content: bytes, name: str) -> None:
 def check_scheme(content: bytes, config: QuantizationConfig, name: str) -> None:
     """Check that weights and activations have the types that the scheme promises.
 
-    It looks at every convolution and fully connected layer of the backbone. The head is float32 in every scheme.
+    It looks at the weights and activations of every convolution and fully connected layer of the backbone, and with
+    `static` at the tensors of every other operator, too: none may compute in float32. The head is float32 in every
+    scheme.
 
     Args:
         content: A .tflite file, with or without a head.
@@ -87,9 +91,12 @@ def check_scheme(content: bytes, config: QuantizationConfig, name: str) -> None:
     graph = model.subgraphs[0]
     for position, operator in enumerate(graph.operators[: num_backbone_operators(model)]):
         kind = operator_name(model, operator)
-        if kind not in _WEIGHTED:
+        if kind in _WEIGHTED:
+            found, promised = str(_found(model, operator)), str(_promised(config, kind))
+        elif config.kind == "static" and kind not in _BORDERS:
+            found, promised = _number_kind(model, operator), "integers only"
+        else:
             continue
-        found, promised = _found(model, operator), _promised(config, kind)
         if found != promised:
             result = graph.tensors[operator.outputs[0]].name.decode()
             raise PipelineError(
@@ -113,6 +120,13 @@ def _found(model: Any, operator: Any) -> _Promise:
     result = graph.tensors[operator.outputs[0]]
     activations = dict.fromkeys(map(tensor_type_name, (picture, result)))
     return _Promise(tensor_type_name(stored), stored is not weights, " to ".join(activations))
+
+
+def _number_kind(model: Any, operator: Any) -> str:
+    """Tell whether an operator touches float tensors; an index of -1 is an optional input that is not there."""
+    tensors = [model.subgraphs[0].tensors[index] for index in (*operator.inputs, *operator.outputs) if index >= 0]
+    types = [tensor_type_name(tensor) for tensor in tensors]
+    return "FLOAT32 tensors" if any("FLOAT" in name for name in types) else "integers only"
 
 
 def _stored_weights(model: Any, index: int) -> Any:

@@ -4,7 +4,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,17 @@ from pipeline.config.quantization import QuantizationConfig
 from pipeline.errors import PipelineError
 from pipeline.litert.flatbuffer import read_model, write_model
 from pipeline.litert.interpreter import without_delegate_message
+from pipeline.litert.rounding import round_weights
+
+Measured = TypeVar("Measured", dict[str, Any], list[npt.NDArray[np.uint8]])
 
 _EVERYWHERE = ".*"
 _ALL = qtyping.TFLOperationName.ALL_SUPPORTED
 _DEPTHWISE = qtyping.TFLOperationName.DEPTHWISE_CONV_2D
+_WEIGHTED = (qtyping.TFLOperationName.CONV_2D, _DEPTHWISE, qtyping.TFLOperationName.FULLY_CONNECTED)
 _OUTPUT = qtyping.TFLOperationName.OUTPUT
 _NO_QUANTIZE = quantizer.AlgorithmName.NO_QUANTIZE
+_MIN_MAX = quantizer.AlgorithmName.MIN_MAX_UNIFORM_QUANT
 _DEPTHWISE_BITS = 8  # LiteRT has no 4-bit depthwise convolution
 
 
@@ -34,26 +39,29 @@ def quantize(
     Args:
         content: A float32 .tflite file with one uint8 input.
         config: The scheme.
-        calibration: Pictures uint8 [p, p, 3], 0..255, each asked for when its turn comes. Used by `static` alone; their
-            order does not matter.
+        calibration: Pictures uint8 [p, p, 3], 0..255; their order does not matter. Used by the kind `static`, which
+            asks for each when its turn comes, and by the rounding `calibrated`, which asks for all at once.
         num_threads: Threads that run the float model on the calibration pictures.
 
     Returns:
         A .tflite file with all its buffers inside the flatbuffer; `content` itself for the kind `none`.
 
     Raises:
-        PipelineError: If the algorithm is unknown or cannot do what the scheme asks for, or if `static` is given no
-            picture.
+        PipelineError: If the algorithm is unknown or cannot do what the scheme asks for, or if there is no picture
+            where one is needed.
     """
     if config.kind == "none":
         return content
     recipe = _recipe(config)
     with _quiet():
+        if config.rounding == "calibrated":
+            calibration = sorted(calibration, key=lambda picture: picture.tobytes())
+            content = round_weights(content, config.weight_bits, _at_least_one(calibration))
         ranges = _ranges(content, recipe, calibration, num_threads) if recipe.need_calibration() else None
         job = quantizer.Quantizer(content, recipe.get_quantization_recipe())
         try:
             result = job.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             raise _refused(config, str(error)) from error
     # The quantizer puts buffers behind the flatbuffer, where older runtimes do not look: write the file anew.
     return write_model(read_model(bytes(result.quantized_model)))
@@ -70,9 +78,8 @@ def _recipe(config: QuantizationConfig) -> Any:
         )
     recipe = recipe_manager.RecipeManager()
     try:
-        _add_rule(recipe, config, _ALL, config.weight_bits)
-        if config.weight_type == "int" and config.weight_bits < _DEPTHWISE_BITS:
-            _add_rule(recipe, config, _DEPTHWISE, _DEPTHWISE_BITS)
+        for operation, weight_bits, algorithm in _rules(config):
+            _add_rule(recipe, config, operation, weight_bits, algorithm)
     except ValueError as error:
         raise _refused(config, str(error)) from error
     if config.kind == "static":  # else the features would leave the model as integers
@@ -80,8 +87,20 @@ def _recipe(config: QuantizationConfig) -> Any:
     return recipe
 
 
-def _add_rule(recipe: Any, config: QuantizationConfig, operation: Any, weight_bits: int) -> None:
+def _rules(config: QuantizationConfig) -> list[tuple[Any, int, Any]]:
+    """Return operation, bits of its weights and algorithm of each rule.
+
+    The algorithm is for weights. Operators without weights always get min/max scales: most algorithms know none of
+    them, and the quantizer would leave them in float32.
+    """
     algorithm = quantizer.AlgorithmName(config.algorithm)
+    if config.weight_type == "float":
+        return [(_ALL, config.weight_bits, algorithm)]
+    bits = dict.fromkeys(_WEIGHTED, config.weight_bits) | {_DEPTHWISE: max(config.weight_bits, _DEPTHWISE_BITS)}
+    return [(_ALL, _DEPTHWISE_BITS, _MIN_MAX), *((operation, bits[operation], algorithm) for operation in _WEIGHTED)]
+
+
+def _add_rule(recipe: Any, config: QuantizationConfig, operation: Any, weight_bits: int, algorithm: Any) -> None:
     if config.kind == "weight_only":
         recipe.add_weight_only_config(_EVERYWHERE, operation, weight_bits, algorithm_key=algorithm)
     elif config.kind == "dynamic":
@@ -106,13 +125,18 @@ def _ranges(
         # one by one: it makes a list of what it is given, and keeps it
         observer.calibrate({signature: [{input_name: picture[np.newaxis]}]}, recipe)
     ranges: dict[str, Any] = observer.get_model_qsvs()
-    if not ranges:
+    return _at_least_one(ranges)
+
+
+def _at_least_one(measured: Measured) -> Measured:
+    """Return what calibration gave, unless it is empty."""
+    if not measured:
         raise PipelineError(
             found="no calibration picture",
             expected="pictures that the ranges of activations are measured on",
             remedy="restore data/calibration/, or choose a scheme that needs none (float32, float16)",
         )
-    return ranges
+    return measured
 
 
 def _signature(content: bytes) -> tuple[str, str]:

@@ -32,6 +32,16 @@ class Predictions:
         indices: npt.NDArray[np.int64] = self.probabilities.argmax(1)
         return indices
 
+    def only(self, indices: npt.NDArray[np.int64]) -> "Predictions":
+        """Return the predictions for some of the frames."""
+        return Predictions(
+            labels=self.labels,
+            takes=tuple(self.takes[i] for i in indices),
+            frame_ids=tuple(self.frame_ids[i] for i in indices),
+            actual=self.actual[indices],
+            probabilities=self.probabilities[indices],
+        )
+
     def table(self) -> pd.DataFrame:
         """Return a row a frame: frame_id, take, actual, predicted, probability (of what was predicted), is_right."""
         names = np.array(self.labels, object)
@@ -78,7 +88,7 @@ def score(predictions: Predictions, reference: Predictions, *, num_bins: int) ->
         "macro_f1": float(np.mean(f1)),
         "log_loss": _log_loss(predictions),
         "expected_calibration_error": expected_calibration_error(predictions, num_bins),
-        "agreement_with_float32": float(np.mean(predictions.predicted == reference.predicted)),
+        "agreement_with_float32": agreement(predictions, reference),
         "accuracy_drop": _accuracy(reference) - accuracy,
         "per_class": {
             label: {"precision": float(precision[i]), "recall": float(recall[i]), "f1": float(f1[i])}
@@ -87,6 +97,16 @@ def score(predictions: Predictions, reference: Predictions, *, num_bins: int) ->
         "num_test_frames": len(predictions.actual),
         "num_test_takes": len(set(predictions.takes)),
     }
+
+
+def agreement(predictions: Predictions, other: Predictions) -> float:
+    """Return the share of frames that get the same most probable label; both are of the same frames."""
+    return float(np.mean(predictions.predicted == other.predicted))
+
+
+def largest_difference(predictions: Predictions, other: Predictions) -> float:
+    """Return the largest difference between two probabilities of the same label and frame."""
+    return float(np.abs(predictions.probabilities - other.probabilities).max())
 
 
 def take_accuracy(predictions: Predictions) -> float:

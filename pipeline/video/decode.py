@@ -1,33 +1,35 @@
-"""Reads videos with FFmpeg's libraries. The only importer of PyAV in the pipeline.
+"""Reads videos with FFmpeg's libraries. Nothing outside this package imports PyAV.
 
 Everything that could differ from machine to machine is pinned: FFmpeg's bit-exact decoding and scaling paths are asked
 for, scaling runs in one thread, and a clip with a damaged part is refused rather than concealed. (H.265 and VP9 carry
 no redundancy: a flipped bit inside a complete packet can pass unseen there, and FFmpeg's `err_detect` finds no more.)
 PyAV keeps FFmpeg's own log off the terminal as long as nobody sets its log level.
+
+Where few frames are wanted, a first pass reads all packets without decoding them (a hundredth of the work), and a
+second one decodes only what the wanted frames need (`plan.plan_runs`). Nobody seeks: reading on is cheap, and not every
+container seeks exactly. Frames and errors are those of decoding everything, with one exception: damage inside packets
+that are never decoded is not seen. A clip that was cut off is refused all the same: the first pass sees every packet.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import av
 import av.error
-import numpy as np
-import numpy.typing as npt
 from av.container import InputContainer
-from av.filter import Graph
-from av.sidedata.sidedata import Type as SideDataType
 from av.video.stream import VideoStream
 
 from pipeline.errors import PipelineError
 from pipeline.files.suffixes import VIDEO_SUFFIXES
-
-# Bicubic is what the ffmpeg program uses unless told otherwise; swscale widens it when it shrinks, so nothing aliases.
-# The others make it exact: chroma is interpolated in full, and the C and SIMD paths of swscale give equal bytes.
-SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
+from pipeline.video.bitstream import RoleReader, role_reader
+from pipeline.video.convert import Converter, Rgb
+from pipeline.video.plan import PacketNote, Run, plan_runs
 
 # How far before the declared end a healthy clip may stop, beside its longest gap between frames. Recorders round
 # durations by a frame or two; a copy that broke off usually misses far more.
@@ -38,7 +40,12 @@ _CONTAINER_TIME_BASE = Fraction(1, av.time_base)
 _VIDEO_EXPECTED = f"a complete video ({' '.join(VIDEO_SUFFIXES)}) that plays from beginning to end"
 _COPY_AGAIN = "copy it from the phone again, record it again, or remove it"
 
-Rgb = npt.NDArray[np.uint8]
+_FRAMES_AHEAD = 2  # converted while decoding goes on; they wait in memory
+
+# With fewer frames of the clip for one that is wanted, a plan cannot save enough to be worth reading the clip twice.
+_FEWEST_FRAMES_A_SLOT = Fraction(3, 2)
+
+_TimedFrame = tuple[Fraction, av.VideoFrame]  # seconds from the clip's first frame, and the frame
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,9 @@ def sample_frames(path: Path, *, per_second: float, width_pixels: int) -> Iterat
     """Yield the first frame presented in each slot of 1 / per_second seconds, counted from the first frame.
 
     A slot in which no frame is presented yields nothing, so no frame comes twice, and a `per_second` at or above the
-    clip's own rate yields every frame. Only the sampled frames are converted to RGB. The clip's end is checked when
-    the last frame has been taken: keep what came only if the iterator ends without an error.
+    clip's own rate yields every frame. Only the sampled frames are converted to RGB, and at low rates only what they
+    need is decoded; that changes no frame, but damage between them can pass unseen. The clip's end is checked when the
+    last frame has been taken: keep what came only if the iterator ends without an error.
 
     Args:
         path: A video; the container is recognized by its content.
@@ -83,20 +91,54 @@ def sample_frames(path: Path, *, per_second: float, width_pixels: int) -> Iterat
 
 
 def _sample(path: Path, per_second: Fraction, width_pixels: int) -> Iterator[VideoFrame]:
-    """Yield what `sample_frames` promises."""
-    with _open(path) as container:
-        stream = _video_stream(path, container)
-        converter = _Converter(stream, width_pixels)
-        last_slot = -1
-        for time, frame in _decode(path, container, stream):
-            slot = math.floor(time * per_second)
-            if slot > last_slot:
-                last_slot = slot
-                try:
-                    image = converter.convert(frame)
-                except av.FFmpegError as error:
-                    raise _damaged(path, time, error) from error
-                yield VideoFrame(float(time), image)
+    """Yield what `sample_frames` promises: by plan where that helps, and otherwise by decoding everything."""
+    last_slot = -1
+    for may_plan in (True, False):
+        with _open(path) as container:
+            stream = _video_stream(path, container)
+            reader = _role_reader(stream, per_second) if may_plan else None
+            if reader:
+                frames = _decode_by_plan(path, container, stream, per_second, reader)
+            else:
+                frames = _decode_all(path, container, stream)
+            wanted = _first_in_slots(frames, per_second, last_slot)
+            try:
+                for time, image in _convert_ahead(path, wanted, Converter(stream, width_pixels)):
+                    last_slot = math.floor(time * per_second)
+                    yield VideoFrame(float(time), image)
+            except _NoPlanError:
+                continue
+            return
+
+
+def _first_in_slots(frames: Iterator[_TimedFrame], per_second: Fraction, last_slot: int) -> Iterator[_TimedFrame]:
+    """Yield the first frame of each slot behind the last one."""
+    for time, frame in frames:
+        slot = math.floor(time * per_second)
+        if slot > last_slot:
+            last_slot = slot
+            yield time, frame
+
+
+def _convert_ahead(path: Path, frames: Iterator[_TimedFrame], converter: Converter) -> Iterator[tuple[Fraction, Rgb]]:
+    """Convert frames in a thread of their own, so that decoding goes on meanwhile; order and bytes stay."""
+    pending: deque[tuple[Fraction, Future[Rgb]]] = deque()
+    with ThreadPoolExecutor(1) as executor:
+        for time, frame in frames:
+            pending.append((time, executor.submit(_convert, path, converter, time, frame)))
+            if len(pending) > _FRAMES_AHEAD:
+                time_of_first, image = pending.popleft()
+                yield time_of_first, image.result()
+        for time_of_first, image in pending:
+            yield time_of_first, image.result()
+
+
+def _convert(path: Path, converter: Converter, time: Fraction, frame: av.VideoFrame) -> Rgb:
+    """Convert a frame, or tell why that is impossible."""
+    try:
+        return converter.convert(frame)
+    except av.FFmpegError as error:
+        raise _damaged(path, time, error) from error
 
 
 def _open(path: Path) -> InputContainer:
@@ -143,7 +185,7 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
     return stream
 
 
-def _decode(path: Path, container: InputContainer, stream: VideoStream) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+def _decode_all(path: Path, container: InputContainer, stream: VideoStream) -> Iterator[_TimedFrame]:
     """Yield every frame with its time in seconds from the first frame; check health on the way and at the end."""
     clock = _Clock(stream)
     try:
@@ -154,13 +196,114 @@ def _decode(path: Path, container: InputContainer, stream: VideoStream) -> Itera
             if packet.is_corrupt:
                 raise _damaged(path, clock.last_time, "a packet is incomplete")
             for frame in stream.decode(packet):
-                time = clock.time_of(frame)
+                time = clock.time_of(frame.pts, frame.duration)
                 if frame.is_corrupt:
                     raise _damaged(path, time, "a frame could not be decoded in full")
                 yield time, frame
     except (OSError, ValueError, av.FFmpegError) as error:
         raise _damaged(path, clock.last_time, error) from error
     _check_end(path, container, stream, clock)
+
+
+class _NoPlanError(Exception):
+    """Tells that a clip has no plan, or did not give what its plan expected: decoding everything will tell more."""
+
+
+def _role_reader(stream: VideoStream, per_second: Fraction) -> RoleReader | None:
+    """Return what reads the roles of the stream's packets, or None where a plan is impossible or not worth it."""
+    if not stream.average_rate or stream.average_rate < per_second * _FEWEST_FRAMES_A_SLOT:
+        return None
+    return role_reader(stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b"")
+
+
+def _decode_by_plan(
+    path: Path, container: InputContainer, stream: VideoStream, per_second: Fraction, reader: RoleReader
+) -> Iterator[_TimedFrame]:
+    """Yield the first frame of each slot with its time, decoding only what these frames need.
+
+    Raises:
+        _NoPlanError: Before the first frame or on the way. What was yielded holds.
+    """
+    time_base = _time_base(stream)
+    try:
+        notes = _read_notes(container, stream, reader)
+        depth = stream.codec_context.reorder_depth
+        runs = plan_runs(notes, per_second=per_second, time_base=time_base, reorder_depth=depth)
+        if runs is None:
+            raise _NoPlanError
+        with _open(path) as again:
+            frames = _decode_runs(again, _video_stream(path, again), notes, runs)
+            for pts, frame in _wanted_frames(frames, runs):
+                yield (pts - runs[0].wanted_pts[0]) * time_base, frame
+    except (OSError, ValueError, av.FFmpegError) as error:
+        raise _NoPlanError from error
+
+
+def _read_notes(container: InputContainer, stream: VideoStream, reader: RoleReader) -> list[PacketNote]:
+    """Read all packets without decoding them, and check that the clip was not cut off."""
+    clock = _Clock(stream)
+    notes = []
+    for packet in container.demux():
+        clock.note_packet(packet)
+        if packet.stream.index != stream.index or _ends_stream(packet):
+            continue
+        role = reader(memoryview(packet))
+        if packet.is_corrupt or packet.pts is None or role is None or packet.has_sidedata("new_extradata"):
+            raise _NoPlanError
+        notes.append(PacketNote(packet.pts, packet.duration or 0, not packet.is_discard, role))
+    for note in sorted(notes, key=lambda note: note.pts):
+        if note.is_shown:
+            clock.time_of(note.pts, note.duration)
+    if not notes or _missing_end(container, stream, clock):
+        raise _NoPlanError
+    return notes
+
+
+def _wanted_frames(frames: Iterator[av.VideoFrame], runs: Sequence[Run]) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Pick the wanted frames, each with its presentation time; raise _NoPlanError unless all come, in order."""
+    all_pts = [pts for run in runs for pts in run.wanted_pts]
+    position = 0
+    for frame in frames:
+        if position < len(all_pts) and frame.pts == all_pts[position]:
+            yield all_pts[position], frame
+            position += 1
+    if position < len(all_pts):
+        raise _NoPlanError
+
+
+def _decode_runs(
+    container: InputContainer, stream: VideoStream, notes: Sequence[PacketNote], runs: Sequence[Run]
+) -> Iterator[av.VideoFrame]:
+    """Yield the frames of the packets that the runs name.
+
+    A closed start resets the decoder by itself; before an open one it is emptied and reset. What then comes with times
+    before the start lacks what it was predicted from, and is no sign of damage.
+    """
+    packets = enumerate(packet for packet in container.demux(stream) if not _ends_stream(packet))
+    exact_from_pts = notes[0].pts
+    for run in runs:
+        if run.starts_open:
+            yield from _intact(stream.decode(None), exact_from_pts)
+            stream.codec_context.flush_buffers()
+            exact_from_pts = notes[run.packets[0]].pts
+        for number in run.packets:
+            packet = next((packet for index, packet in packets if index == number), None)
+            if packet is None or packet.pts != notes[number].pts:
+                raise _NoPlanError
+            yield from _intact(stream.decode(packet), exact_from_pts)
+    yield from _intact(stream.decode(None), exact_from_pts)
+
+
+def _intact(frames: list[av.VideoFrame], exact_from_pts: int) -> list[av.VideoFrame]:
+    """Return the frames; raise _NoPlanError if one is damaged that ought not to be."""
+    if any(frame.is_corrupt and (frame.pts is None or frame.pts >= exact_from_pts) for frame in frames):
+        raise _NoPlanError
+    return frames
+
+
+def _ends_stream(packet: "av.Packet[Any]") -> bool:
+    """Tell whether this is the empty packet with which PyAV ends a stream."""
+    return packet.size == 0 and packet.pts is None
 
 
 class _Clock:
@@ -176,15 +319,15 @@ class _Clock:
         self.packet_end = Fraction(0)
         self.longest_gap = Fraction(0)
 
-    def time_of(self, frame: av.VideoFrame) -> Fraction:
-        """Return a frame's time.
+    def time_of(self, pts: int | None, duration: int) -> Fraction:
+        """Return the time of a frame from its time stamp and duration (0 if unknown), both in the stream's units.
 
         Frames without a time stamp (streams without a container, some program streams) come at the clip's average
         rate: their decoding time stamps are no substitute, since several decoding threads return them out of step.
         """
         pts_seconds: Fraction
-        if frame.pts is not None:
-            pts_seconds = frame.pts * self._time_base
+        if pts is not None:
+            pts_seconds = pts * self._time_base
         elif self.first_pts_seconds is None:
             pts_seconds = Fraction(0)
         else:
@@ -194,7 +337,7 @@ class _Clock:
         time = pts_seconds - self.first_pts_seconds
         self.longest_gap = max(self.longest_gap, time - self.last_time)
         self.last_time = time
-        shown_seconds = frame.duration * self._time_base if frame.duration else self._frame_seconds
+        shown_seconds = duration * self._time_base if duration else self._frame_seconds
         self.frame_end = max(self.frame_end, time + shown_seconds)
         return time
 
@@ -206,134 +349,44 @@ class _Clock:
 
 
 def _check_end(path: Path, container: InputContainer, stream: VideoStream, clock: _Clock) -> None:
-    """Refuse a clip without frames, and one that ends well before what the stream or the container declares.
-
-    The container's duration is that of its longest stream, often the sound, so it is held against the packets of all
-    streams; the video's own duration, where the container has one, against its frames. Some writers count a late
-    start as part of the duration and some do not: the reading that is kinder to the clip is used.
-    """
+    """Refuse a clip without frames, and one that ends well before what the stream or the container declares."""
     if clock.first_pts_seconds is None:
         raise PipelineError(
             found=f"{path} has a video stream, but no frame in it can be decoded",
             expected=_VIDEO_EXPECTED,
             remedy=_COPY_AGAIN,
         )
-    reached = max(clock.frame_end, clock.frame_end + clock.first_pts_seconds)
+    missing = _missing_end(container, stream, clock)
+    if missing is not None:
+        end, declared = missing
+        raise PipelineError(
+            found=f"{path} stops after {float(end):.1f} s, but declares {float(declared):.1f} s: it was cut off",
+            expected=_VIDEO_EXPECTED,
+            remedy=_COPY_AGAIN,
+        )
+
+
+def _missing_end(container: InputContainer, stream: VideoStream, clock: _Clock) -> tuple[Fraction, Fraction] | None:
+    """Return where a clip stops and where it ought to, in seconds, or None if it is whole.
+
+    The container's duration is that of its longest stream, often the sound, so it is held against the packets of all
+    streams; the video's own duration, where the container has one, against its frames. Some writers count a late
+    start as part of the duration and some do not: the reading that is kinder to the clip is used.
+    """
+    reached = max(clock.frame_end, clock.frame_end + (clock.first_pts_seconds or 0))
     checks = [
         (reached, (stream.duration or 0) * _time_base(stream)),
         (max(reached, clock.packet_end), (container.duration or 0) * _CONTAINER_TIME_BASE),
     ]
-    for end, declared in checks:
-        if declared - end > _MAX_MISSING_SECONDS + clock.longest_gap:
-            raise PipelineError(
-                found=f"{path} stops after {float(end):.1f} s, but declares {float(declared):.1f} s: it was cut off",
-                expected=_VIDEO_EXPECTED,
-                remedy=_COPY_AGAIN,
-            )
+    return next(
+        (check for check in checks if check[1] - check[0] > _MAX_MISSING_SECONDS + clock.longest_gap),
+        None,
+    )
 
 
 def _time_base(stream: VideoStream) -> Fraction:
     """Return the unit of a stream's time stamps in seconds; FFmpeg always has one, PyAV's types do not know it."""
     return stream.time_base or _CONTAINER_TIME_BASE
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """What one filter graph is made for, in the words of its filters: the decoded frames, and their size as RGB."""
-
-    source: str
-    scale: str
-
-    def graph(self) -> Graph:
-        """Return a graph from decoded frames to RGB; colour matrix and range are the frames' own."""
-        graph = Graph()
-        graph.threads = 1
-        nodes = [
-            graph.add("buffer", self.source),
-            graph.add("scale", self.scale),
-            graph.add("format", "pix_fmts=rgb24"),
-            graph.add("buffersink"),
-        ]
-        graph.link_nodes(*nodes).configure()
-        return graph
-
-
-class _Converter:
-    """Turns decoded frames into upright RGB of the wanted width, with the scaler that the ffmpeg program uses."""
-
-    def __init__(self, stream: VideoStream, width_pixels: int) -> None:
-        self._stream = stream
-        self._width_pixels = width_pixels
-        self._layout: _Layout | None = None
-        self._graph = Graph()
-
-    def convert(self, frame: av.VideoFrame) -> Rgb:
-        """Return uint8 [height, width, 3].
-
-        The stored picture is scaled first and turned afterwards: only then does the scaler know where the chroma
-        samples of the stored picture lie, and turning a small picture is cheap.
-        """
-        transposed, flip_x, flip_y = _orientation(frame)
-        pixel_shape = self._stream.sample_aspect_ratio or Fraction(1)
-        width, height = _scaled_size(frame.width, frame.height, pixel_shape, transposed, self._width_pixels)
-        image = self._scale(frame, width, height)
-        if transposed:
-            image = image.transpose(1, 0, 2)
-        return np.ascontiguousarray(image[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
-
-    def _scale(self, frame: av.VideoFrame, width: int, height: int) -> Rgb:
-        """Scale and convert in one pass, in a graph that is made anew when the frames change in shape or colours."""
-        layout = _Layout(
-            source=f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}"
-            f":time_base={_time_base(self._stream)}:pixel_aspect=1/1"
-            f":colorspace={int(frame.colorspace)}:range={int(frame.color_range)}",
-            scale=f"{width}:{height}:flags={SCALE_FLAGS}",
-        )
-        if self._layout != layout:
-            self._graph, self._layout = layout.graph(), layout
-        self._graph.vpush(frame)
-        return self._graph.vpull().to_ndarray().astype(np.uint8, copy=False)
-
-
-def _scaled_size(
-    width: int, height: int, pixel_shape: Fraction, transposed: bool, width_pixels: int
-) -> tuple[int, int]:
-    """Return the size, as stored, whose upright picture has square pixels and at most the wanted width.
-
-    Pixels that are not square are made so by shrinking the longer side of each, never by enlarging the shorter.
-
-    Args:
-        width: Stored width.
-        height: Stored height.
-        pixel_shape: Width over height of one stored pixel.
-        transposed: Whether the upright picture's width is the stored height.
-        width_pixels: Largest width of the upright picture.
-    """
-    square_width, square_height = width * min(pixel_shape, Fraction(1)), height / max(pixel_shape, Fraction(1))
-    factor = min(Fraction(1), width_pixels / (square_height if transposed else square_width))
-    return _round(square_width * factor), _round(square_height * factor)
-
-
-def _round(pixels: Fraction) -> int:
-    """Round half up, to one pixel at least."""
-    return max(1, math.floor(pixels + Fraction(1, 2)))
-
-
-def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-    """Read the display matrix: whether to transpose, and then to flip x and y.
-
-    PyAV's `frame.rotation` (degrees counter-clockwise, as a player turns the picture) is not enough, since front
-    cameras may store a mirrored matrix. The matrix is nine int32, row by row, in 16.16 fixed point, and maps the
-    stored (x, y), y downwards, to (a x + c y, b x + d y), where a, b, c, d are its elements 0, 1, 3, 4
-    (libavutil/display.h). Angles between the quarter turns go to the nearest one.
-    """
-    side_data = cast(Mapping[SideDataType, bytes], frame.side_data)  # PyAV's own types leave the keys out
-    matrix = side_data.get(SideDataType.DISPLAYMATRIX)
-    if matrix is None:
-        return False, False, False
-    a, b, _, c, d = (int(value) for value in np.frombuffer(matrix, np.int32)[:5])
-    transposed = abs(b) + abs(c) > abs(a) + abs(d)
-    return (True, c < 0, b < 0) if transposed else (False, a < 0, d < 0)
 
 
 def _damaged(path: Path, time: Fraction, reason: object) -> PipelineError:

@@ -1,0 +1,128 @@
+"""What one more take costs: `python -m bench.add_one_take [--takes 20] [--seconds 8]`.
+
+In a temporary project of generated clips, runs the stages that work take by take just as dvc.yaml does, then changes
+one take and runs them again. Each cell is seconds, and how many takes were computed; the last column is the share of
+the full run.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from tests.clips import write_clip
+
+PROJECT = Path(__file__).resolve().parents[1]
+STAGES = ("frames", "augment", "bottlenecks")
+RATE = 30  # frames per second, as phones record
+LABELS = ("cup", "pen", "key", "box")
+
+
+def command(stage: str, params: Mapping[str, Any]) -> list[str]:
+    """Return a stage's command in dvc.yaml, with the values of params.yaml in their places."""
+    template = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"][stage]["cmd"]
+
+    def value(match: re.Match[str]) -> str:
+        found: Any = params | {"item": {"scheme": "float32"}}
+        for key in match[1].split("."):
+            found = found[key]
+        return str(found)
+
+    return [sys.executable, *re.sub(r"\$\{([\w.]+)\}", value, template).split()[1:]]
+
+
+def run(stage: str, params: Mapping[str, Any], folder: Path) -> str:
+    """Run a stage in a folder and return what it wrote to the terminal."""
+    environment = {"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        command(stage, params), cwd=folder, env=environment, check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        sys.exit(done.stderr)
+    return done.stderr
+
+
+def clip(number: int, num_seconds: float) -> Iterator[np.ndarray]:
+    """Yield frames uint8 [720, 1280, 3] of a picture that moves over a noisy background."""
+    draw = np.random.default_rng(number)
+    background = draw.integers(0, 256, (90, 160, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    thing = draw.integers(0, 256, (30, 30, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    for index in range(round(num_seconds * RATE)):
+        picture = background.copy()
+        left = 4 * index % 1000
+        picture[200:440, left : left + 240] = thing
+        yield picture
+
+
+def add_take(number: int, folder: Path, num_seconds: float) -> Path:
+    """Write one take and return its path."""
+    path = folder / "data/videos" / LABELS[number % len(LABELS)] / f"take{number:03d}.mp4"
+    return write_clip(path, list(clip(number, num_seconds)), rate=RATE)
+
+
+def prepare(folder: Path, params: Mapping[str, Any], num_takes: int, num_seconds: float) -> None:
+    """Make the project: clips, calibration pictures and the converted backbone."""
+    for number in range(num_takes):
+        add_take(number, folder, num_seconds)
+    (folder / "data/photos").mkdir()
+    if (PROJECT / "data/calibration").exists():
+        shutil.copytree(PROJECT / "data/calibration", folder / "data/calibration")
+    else:
+        (folder / "data/calibration").mkdir()
+        for number in range(50):
+            Image.fromarray(next(clip(number, 1))).save(folder / f"data/calibration/{number:02d}.png")
+    run("backbone", params, folder)
+
+
+def measured(title: str, params: Mapping[str, Any], folder: Path, full_seconds: float | None = None) -> float:
+    """Run the stages, print a row, and return the seconds that they took."""
+    run("split", params, folder)
+    cells, total = [], 0.0
+    for stage in STAGES:
+        started = time.perf_counter()
+        text = run(stage, params, folder)
+        seconds = time.perf_counter() - started
+        total += seconds
+        found = re.search(r": (\d+) takes computed", text)
+        cells.append(f"{seconds:6.1f} ({found[1] if found else '?':>3})")
+    share = 100 * total / (full_seconds or total)
+    print(f"{title:34}{''.join(f'{cell:>16}' for cell in cells)}{total:10.1f}{share:9.1f} %", flush=True)
+    return total
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--takes", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=8)
+    arguments = parser.parse_args()
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder, params, arguments.takes, arguments.seconds)
+        print(f"{arguments.takes} takes of {arguments.seconds:g} s, 1280 x 720 at {RATE} fps; seconds (takes computed)")
+        print(f"{'':34}{''.join(f'{stage:>16}' for stage in STAGES)}{'all':>10}{'share':>11}")
+        full_seconds = measured("full run", params, folder)
+        measured("nothing changed, DVC not asked", params, folder, full_seconds)
+        added = add_take(arguments.takes, folder, arguments.seconds)
+        measured("one take more", params, folder, full_seconds)
+        added = added.rename(added.with_name("renamed.mp4"))
+        measured("one take renamed", params, folder, full_seconds)
+        added.unlink()
+        measured("one take fewer", params, folder, full_seconds)
+        measured("augment.copies: 1", params | {"augment": params["augment"] | {"copies": 1}}, folder, full_seconds)
+        measured("back to what it was", params, folder, full_seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,346 @@
+"""Scores any .tflite picture classifier on any folder of labelled photos or videos, as a phone would run it.
+
+Not a stage: `python -m pipeline.score MODEL DATA` reads what it is given, prints a table, and writes nothing unless
+--json names a file. Decoding, preprocessing, runtimes and metrics are those of the stages.
+"""
+
+import argparse
+import json
+import os
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.config.application import CONF_FOLDER, print_error
+from pipeline.config.evaluate import LITERT, RUNTIMES, EvaluateConfig
+from pipeline.config.plain import load
+from pipeline.errors import PipelineError
+from pipeline.files import write_text
+from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
+from pipeline.images.codec import read_photo
+from pipeline.images.resize_choices import RESIZE_CHOICES
+from pipeline.litert.foreign import embedded_labels, measure_foreign, output_operator, read_classifier
+from pipeline.litert.runtimes import Normalization, classify, open_classifier
+from pipeline.metrics.classification import Predictions
+from pipeline.metrics.classification import score as metrics_of
+from pipeline.metrics.probabilities import to_probabilities
+from pipeline.takes.sources import Source, files_in, sources_below
+from pipeline.video import sample_frames
+
+Rgb = npt.NDArray[np.uint8]
+
+_NEEDS_FLOAT32 = ("agreement_with_float32", "accuracy_drop")  # there is no other model to compare with
+_MIB = 2**20
+_MAX_NAMED = 12  # labels that an error lists
+
+_EPILOG = """\
+DATA/<label>/ holds the takes of a label: videos, photos, or folders of either; a folder, and each file outside one, is
+one take, whose frames vote. Labels are matched by name, and DATA may hold fewer of them than the model knows:
+precision, recall and F1 are then of those that it holds.
+
+Pictures go into the model at the size at which they are stored, as MediaPipe on a phone takes them; with --width they
+are made narrower first, as the pipeline's own frames are. If the model does not end in a softmax, its outputs are
+looked at: what is not negative and adds up to 1 are probabilities, all else gets a softmax.
+
+Latency (of the forward pass) and memory are LiteRT's with XNNPACK on this machine, whichever runtime scores.
+
+examples:
+  python -m pipeline.score models/deployed/model.tflite data/videos
+  python -m pipeline.score theirs.tflite photos --labels labels.txt --mean 127.5 --std 127.5 --json theirs.json
+"""
+
+
+def score(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Score and time a model.
+
+    Args:
+        arguments: What `parser()` makes of a command line.
+
+    Returns:
+        The metrics of the stage `evaluate` but those that compare two models or two runtimes, and how they came about.
+
+    Raises:
+        PipelineError: If model, labels and data do not fit together, or something cannot be read.
+    """
+    config = _config(arguments)
+    content, found = read_classifier(arguments.model)
+    labels = labels_of_model(content, arguments.labels, found.num_outputs)
+    sources = sources_of(arguments.data, labels)
+    open_one = partial(
+        open_classifier,
+        content,
+        runtime=arguments.runtime,
+        resize=arguments.resize,
+        normalization=_normalization(arguments),
+    )
+    batches = [pictures(source.path, arguments.per_second, arguments.width) for source in sources]
+    outputs = classify(batches, open_one, title="score", unit="take")
+    made_by = output_operator(content)
+    probabilities, kind = to_probabilities(np.concatenate(outputs), made_by=made_by, step=found.output_step)
+    predictions = _predictions(sources, labels, [len(output) for output in outputs], probabilities)
+    return (
+        _metrics(predictions, config.num_calibration_bins)
+        | _costs(arguments.model, config)
+        | {
+            "model": str(arguments.model),
+            "data": str(arguments.data),
+            "runtime": arguments.runtime,
+            "resize": arguments.resize,
+            "outputs": kind,
+        }
+    )
+
+
+def labels_of_model(content: bytes, path: Path | None, num_outputs: int) -> list[str]:
+    """Read the labels from a file, a name a line, or else from the model's metadata; in Unicode NFC.
+
+    Raises:
+        PipelineError: If there are none, or not one for each output.
+    """
+    if path is None:
+        labels, where = embedded_labels(content), "the model's metadata"
+    else:
+        labels, where = _read_lines(path), str(path)
+    if labels is None:
+        raise PipelineError(
+            found="a model without embedded labels",
+            expected=f"names for its {num_outputs} outputs",
+            remedy="give them with --labels FILE, one a line, in the order of the outputs",
+        )
+    labels = [unicodedata.normalize("NFC", label.strip()) for label in labels]
+    if len(labels) != num_outputs:
+        raise PipelineError(
+            found=f"{len(labels)} labels in {where}: {_named(labels)}",
+            expected=f"{num_outputs}, as many as the model has outputs",
+            remedy="give the labels that the model was made with (--labels FILE), one a line",
+        )
+    return labels
+
+
+def sources_of(data: Path, labels: Sequence[str]) -> list[Source]:
+    """List the takes of a folder whose sub-folders are named like labels.
+
+    Raises:
+        PipelineError: If there are none, a folder is not named like a label of the model, or like two.
+    """
+    sources = sources_below(data, VIDEO_SUFFIXES + PHOTO_SUFFIXES)
+    if not sources:
+        raise PipelineError(
+            found=f"no photos and no videos in {data}/" if data.is_dir() else f"there is no folder {data}/",
+            expected=f"{data}/<label>/ with takes ({' '.join(VIDEO_SUFFIXES + PHOTO_SUFFIXES)})",
+            remedy="give the folder that holds the labels' folders",
+        )
+    counts = Counter(labels)
+    strange = sorted({source.label for source in sources if counts[source.label] != 1})
+    if strange:
+        raise PipelineError(
+            found=f"folders in {data}/ that are not named like exactly one label of the model: {_named(strange)}",
+            expected=f"the model's labels: {_named(labels)}",
+            remedy="rename the folders, move them out, or correct the labels",
+        )
+    return sources
+
+
+def pictures(path: Path, per_second: float, width_pixels: int | None) -> Iterator[Rgb]:
+    """Yield the frames of a take, uint8 [height, width, 3], upright.
+
+    Args:
+        path: A video, a photo, or a folder of these.
+        per_second: Frames taken from a second of video.
+        width_pixels: Wider frames are scaled down to it; None leaves all as they are.
+
+    Raises:
+        PipelineError: If a file cannot be read in full.
+    """
+    limit = width_pixels or sys.maxsize
+    for file in [path] if path.is_file() else files_in(path):
+        if file.suffix.lower() in PHOTO_SUFFIXES:
+            yield read_photo(file, width_pixels=limit)
+        else:
+            yield from (frame.image for frame in sample_frames(file, per_second=per_second, width_pixels=limit))
+
+
+def table(metrics: dict[str, Any]) -> str:
+    """Return the metrics as text: headline figures, then a row a label."""
+    latency = metrics["latency_ms"]
+    threads = f"{metrics['num_threads']} thread" + ("s" if metrics["num_threads"] > 1 else "")
+    figures = {
+        "accuracy": f"{metrics['accuracy']:.3f}",
+        "accuracy by take": f"{metrics['take_accuracy']:.3f}",
+        "macro F1": f"{metrics['macro_f1']:.3f}",
+        "log loss": f"{metrics['log_loss']:.3f}",
+        "calibration error": f"{metrics['expected_calibration_error']:.3f}",
+        "latency": f"{latency['p50']:.1f} ms (p90 {latency['p90']:.1f}, p99 {latency['p99']:.1f}; {threads})",
+        "peak memory": f"{metrics['peak_memory_bytes'] / _MIB:.1f} MiB",
+        "size": f"{metrics['size_bytes'] / _MIB:.2f} MiB",
+    }
+    rows = [
+        (label, *(f"{values[key]:.3f}" for key in ("precision", "recall", "f1")))
+        for label, values in metrics["per_class"].items()
+    ]
+    head = (
+        f"{metrics['model']} on {metrics['num_test_frames']} frames of {metrics['num_test_takes']} takes in "
+        f"{metrics['data']}\nruntime {metrics['runtime']}, resize {metrics['resize']}, outputs are {metrics['outputs']}"
+    )
+    listed = "\n".join(f"  {name:<17}  {value}" for name, value in figures.items())
+    return "\n\n".join(["", head, listed, _aligned([("label", "precision", "recall", "F1"), *rows]), ""])
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m pipeline.score",
+        description="Score a .tflite picture classifier on a folder of labelled photos or videos.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = made.add_argument
+    add("model", type=Path, metavar="MODEL", help="a .tflite file: uint8 or float32 pixels, NHWC")
+    add("data", type=Path, metavar="DATA", help="a folder with a folder for each label")
+    add("--labels", type=Path, metavar="FILE", help="label names, one a line (default: those in the model's metadata)")
+    mean_help = "for float32 pixels: (pixel - mean) / std, pixels being 0..255; one number or three"
+    add("--mean", type=float, nargs="+", metavar="X", help=mean_help)
+    add("--std", type=float, nargs="+", metavar="X", help="see --mean")
+    add("--resize", choices=RESIZE_CHOICES, default="stretch", help="how to get the input's shape (%(default)s)")
+    add("--runtime", choices=RUNTIMES, default=LITERT, help="what runs the model (%(default)s)")
+    add("--per-second", type=float, default=4, metavar="N", help="frames from a second of video (%(default)s)")
+    add("--width", type=int, metavar="PIXELS", help="scale wider pictures down to this first (default: as stored)")
+    add("--threads", type=int, metavar="N", help="threads of the interpreter whose latency is measured")
+    add("--json", type=Path, metavar="FILE", help="also write the metrics to this file")
+    return made
+
+
+def _config(arguments: argparse.Namespace) -> EvaluateConfig:
+    """Take from conf/evaluate.yaml what the command line does not say."""
+    section = load(CONF_FOLDER / "evaluate.yaml")["evaluate"]
+    given = {"runtime": arguments.runtime} | (
+        {"num_threads": arguments.threads} if arguments.threads is not None else {}
+    )
+    return EvaluateConfig(**(section | given if isinstance(section, dict) else given))
+
+
+def _normalization(arguments: argparse.Namespace) -> Normalization | None:
+    """Check --mean and --std."""
+    mean, std = arguments.mean, arguments.std
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None or {len(mean), len(std)} - {1, 3} or 0 in std:
+        raise PipelineError(
+            found=f"--mean {_spoken(mean)} and --std {_spoken(std)}",
+            expected="both, each one number for all channels or three for red, green and blue, --std without a 0",
+            remedy="give what pixels 0..255 were normalized with in training, such as --mean 127.5 --std 127.5",
+        )
+    return Normalization(tuple(mean), tuple(std))
+
+
+def _predictions(
+    sources: Sequence[Source], labels: Sequence[str], num_frames: Sequence[int], probabilities: npt.NDArray[np.float32]
+) -> Predictions:
+    return Predictions(
+        labels=tuple(labels),
+        takes=tuple(np.repeat([f"{source.label}/{source.name}" for source in sources], num_frames)),
+        frame_ids=tuple(str(index) for count in num_frames for index in range(count)),
+        actual=np.repeat([labels.index(source.label) for source in sources], num_frames),
+        probabilities=probabilities,
+    )
+
+
+def _metrics(predictions: Predictions, num_bins: int) -> dict[str, Any]:
+    """Compute the metrics; those of single labels are for the labels that have frames."""
+    metrics: dict[str, Any] = metrics_of(predictions, predictions, num_bins=num_bins)
+    present = {predictions.labels[index] for index in predictions.actual}
+    per_class = {label: values for label, values in metrics["per_class"].items() if label in present}
+    kept = {key: value for key, value in metrics.items() if key not in _NEEDS_FLOAT32}
+    return kept | {
+        "macro_f1": float(np.mean([values["f1"] for values in per_class.values()])),
+        "per_class": per_class,
+    }
+
+
+def _costs(path: Path, config: EvaluateConfig) -> dict[str, Any]:
+    measured = measure_foreign(
+        path,
+        num_threads=config.num_threads,
+        num_warmup=config.num_warmup_runs,
+        num_runs=config.num_latency_runs,
+    )
+    return {
+        "size_bytes": path.stat().st_size,
+        "latency_ms": measured.latency_ms,
+        "num_threads": measured.num_threads,
+        "peak_memory_bytes": measured.peak_memory_bytes,
+    }
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").rstrip().splitlines()
+    except (OSError, ValueError) as error:
+        raise PipelineError(
+            found=f"{path} cannot be read ({error})",
+            expected="a UTF-8 text file with label names, one a line",
+            remedy="check the path that --labels gives",
+        ) from error
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more
+
+
+def _spoken(values: Sequence[float] | None) -> str:
+    return "(not given)" if values is None else " ".join(f"{value:g}" for value in values)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as lines of columns: names to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *cells in rows:
+        numbers = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("  ".join(["", name.ljust(widths[0]), *numbers]))
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run from the command line; the exit status is 0 only if all was scored."""
+    arguments = parser().parse_args(argv)
+    try:
+        metrics = score(arguments)
+        sys.stdout.write(table(metrics))
+        if arguments.json:
+            write_json(arguments.json, metrics)
+    except PipelineError as error:
+        print_error("score", error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nscore: interrupted\n")
+        sys.stderr.flush()
+        os._exit(130)  # sys.exit would wait for the threads
+
+
+def write_json(path: Path, metrics: dict[str, Any]) -> None:
+    """Write the metrics, whole or not at all.
+
+    Raises:
+        PipelineError: If that is impossible.
+    """
+    try:
+        write_text(path, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise PipelineError(
+            found=f"{path} cannot be written ({error.strerror})",
+            expected="a path in a folder that may be written to",
+            remedy="give another file with --json",
+        ) from error
+
+
+if __name__ == "__main__":
+    main()

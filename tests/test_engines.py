@@ -1,0 +1,254 @@
+"""Engines: wherever a take is computed, its bytes are the same; what fails there is told by the take's name."""
+
+import importlib.util
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import yaml
+
+from pipeline.bottlenecks import FeatureExtractor
+from pipeline.config import engine as engine_module
+from pipeline.config import plain
+from pipeline.config.cache import cache_config
+from pipeline.config.engine import EngineConfig, RayConfig, engine_choices, engine_config, engine_of_project
+from pipeline.errors import PipelineError
+from pipeline.files import layout
+from pipeline.images.codec import encode_jpeg
+from pipeline.takes import ray_engine
+from pipeline.takes.cache import cache_folder
+from pipeline.takes.engines import Engine, LocalEngine, engine_of, project_engine
+from pipeline.takes.jobs import TakeJob
+from pipeline.takes.ray_engine import RayEngine, compute_in
+from pipeline.takes.workers import num_workers
+from tests import kill_stages, tiny_models, tiny_project
+from tests.conftest import PROJECT
+from tests.test_takes import broken, job, table
+
+HAS_RAY = importlib.util.find_spec("ray") is not None
+needs_ray = pytest.mark.skipif(not HAS_RAY, reason="the optional package ray is not installed")
+
+RAY = RayConfig(kind="ray", num_workers=2, address="", max_retries=2)
+
+
+def contents(engine: Engine, jobs: list[TakeJob]) -> dict[str, bytes | PipelineError]:
+    return {job.name: outcome for job, outcome in engine.run(jobs)}
+
+
+def test_the_choice_is_read_from_params(folder: Path) -> None:
+    Path("params.yaml").write_text("engine: ray\nframes: {width: 3}\n")
+    assert engine_of_project() == engine_config("ray") == RayConfig("ray", 0, "", 3)
+    Path("params.yaml").write_text("engine: local\n")
+    assert engine_of_project() == EngineConfig("local", 0)
+
+
+def test_the_engine_is_local_where_params_do_not_say(folder: Path) -> None:
+    assert isinstance(project_engine(), LocalEngine)
+    Path("params.yaml").write_text("frames: {width: 3}\n")
+    assert isinstance(project_engine(), LocalEngine)
+
+
+def test_an_unknown_engine_and_broken_params(folder: Path) -> None:
+    Path("params.yaml").write_text("engine: spark\n")
+    with pytest.raises(PipelineError, match="engine: spark\n  expected: one of local, ray\n"):
+        engine_of_project()
+    Path("params.yaml").write_text("engine: [")
+    with pytest.raises(PipelineError, match=r"params.yaml holds no keys and values"):
+        engine_of_project()
+
+
+@pytest.mark.parametrize("choice", engine_choices())
+def test_every_choice_is_typed(choice: str) -> None:
+    assert engine_config(choice).kind in ("local", "ray")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("num_workers: -1", "engine.num_workers: -1\n  expected: a number of at least 0"),
+        ("max_retries: -1", "engine.max_retries: -1\n  expected: a number of at least 0"),
+        ("kind: spark", "engine.kind: spark\n  expected: one of local, ray"),
+        ("num_workers: many", "conf/engine/ray.yaml: Value 'many' .*\n  expected: the keys kind, num_workers"),
+        ("memory: 3", "conf/engine/ray.yaml: Key 'memory'"),
+        ("address: ???", "conf/engine/ray.yaml: .*address"),
+    ],
+)
+def test_values_that_an_engine_cannot_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str
+) -> None:
+    values = yaml.safe_load((plain.CONF_FOLDER / "engine/ray.yaml").read_text()) | yaml.safe_load(line)
+    if line == "kind: spark":
+        values = {"kind": "spark", "num_workers": 1}
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine/ray.yaml").write_text(yaml.safe_dump(values))
+    for module in (plain, engine_module):
+        monkeypatch.setattr(module, "CONF_FOLDER", tmp_path)
+    with pytest.raises(PipelineError, match=message):
+        engine_config("ray")
+
+
+def test_the_size_of_the_cache_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_config().max_bytes > 1e9
+    monkeypatch.setattr(plain, "CONF_FOLDER", tmp_path)
+    for text, message in [
+        ("max_bytes: -1", "max_bytes: -1\n  expected: a number of at least 0"),
+        ("max_bytes: 20 GB", "conf/cache.yaml: Value '20 GB'"),
+        ("", r"cache.yaml holds no keys and values \(None\)"),
+    ]:
+        (tmp_path / "cache.yaml").write_text(text)
+        with pytest.raises(PipelineError, match=message):
+            cache_config()
+
+
+def test_no_stage_but_check_depends_on_engine_and_cache() -> None:
+    for name, stage in yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"].items():
+        inputs = [stage["cmd"], *map(str, stage["params"]), *stage["deps"]]
+        assert name == "check" or not [text for text in inputs if "engine}" in text or "conf/engine" in text]
+        assert name == "check" or not [text for text in inputs if text in ("conf", "params.yaml", "conf/cache.yaml")]
+
+
+def test_zero_workers_means_one_for_each_processor() -> None:
+    engine = engine_of(EngineConfig("local", 0))
+    barrier = threading.Barrier(num_workers())  # broken unless as many takes are computed at once
+
+    def meet() -> pa.Table:
+        barrier.wait(60)
+        return table("x")
+
+    jobs = [TakeJob(str(i), Path(str(i)), "", meet) for i in range(num_workers())]
+    assert all(isinstance(outcome, bytes) for outcome in contents(engine, jobs).values())
+
+
+def test_ray_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_engine, "ray", None)
+    with pytest.raises(PipelineError, match=r"Ray is not installed\n.*\n.*pip install .\[ray\]"):
+        engine_of(RAY)
+
+
+def test_a_worker_process_works_in_the_projects_folder(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert compute_in(str(folder), job("cup/1")) == job("cup/1").content()
+    assert Path.cwd() == folder
+    assert compute_in(str(folder), job("a", broken)) == ("a is broken", "a video", "film it again")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Start a Ray cluster of two worker processes, which `RayEngine` finds connected."""
+    ray = pytest.importorskip("ray")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()
+
+
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+def test_both_engines_give_the_same_bytes_in_every_stage(folder: Path) -> None:
+    kill_stages.make_clips(num_frames=10)
+    found: dict[str, dict[Path, str | None]] = {}
+    for name in ("local", "ray"):
+        Path("params.yaml").write_text(f"engine: {name}\n")
+        kill_stages.remove(cache_folder())
+        for run, _ in kill_stages.STAGES.values():
+            run()
+        outputs = [path for _, paths in kill_stages.STAGES.values() for path in paths]
+        found[name] = {path: kill_stages.digest(path) for path in outputs}
+        for path in outputs:
+            kill_stages.remove(path)
+    assert found["local"] == found["ray"]
+    assert None not in found["ray"].values()
+
+
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+def test_bad_takes_are_told_from_other_processes() -> None:
+    outcomes = contents(RayEngine(RAY), [job("a", broken), job("cup/2")])
+    assert str(outcomes["a"]) == "a is broken\n  expected: a video\n  to mend:  film it again"
+    assert outcomes["cup/2"] == job("cup/2").content()
+
+
+def mortal(name: str, marker: Path, num_deaths: int) -> TakeJob:
+    return TakeJob(name, Path(name), "", partial(kill_stages.die, marker, num_deaths, name))
+
+
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+def test_a_take_is_begun_again_when_its_worker_dies(tmp_path: Path) -> None:
+    jobs = [mortal("cup/1", tmp_path / "marker", 2), job("cup/2")]
+    assert contents(RayEngine(RAY), jobs) == {j.name: job(j.name).content() for j in jobs}
+
+
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+def test_a_take_that_kills_every_worker_is_named(tmp_path: Path) -> None:
+    outcomes = contents(RayEngine(RAY), [mortal("cup/1", tmp_path / "marker", 100), job("cup/2")])
+    assert "cup/1: its worker process died 3 times" in str(outcomes["cup/1"])
+    assert outcomes["cup/2"] == job("cup/2").content()
+    assert len((tmp_path / "marker").read_text()) == 3
+
+
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+def test_our_own_faults_are_raised_as_they_are() -> None:
+    with pytest.raises(ZeroDivisionError):
+        contents(RayEngine(RAY), [TakeJob("a", Path("a"), "", partial(divmod, 1, 0))])
+
+
+# Runs the stage's module as `python -m` does, on two workers, and tells in which processes takes were computed.
+AS_MAIN = """
+import runpy, sys
+from pipeline.config.engine import RayConfig
+from pipeline.takes import engines
+engines.engine_of_project = lambda: RayConfig("ray", 2, "", 0)
+runpy.run_module("pipeline.frames", run_name="__main__", alter_sys=True)
+"""
+
+
+@needs_ray
+def test_a_stage_from_the_command_line_starts_its_own_cluster(folder: Path) -> None:
+    kill_stages.make_clips(num_frames=10)
+    settings = ["frames.per_second=20", "frames.width=200"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(
+        [sys.executable, "-c", AS_MAIN, *settings], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "frames: 4 takes computed, 0 reused" in done.stderr
+    on_ray = kill_stages.digest(layout.FRAMES)
+    kill_stages.remove(cache_folder())
+    kill_stages.STAGES["frames"][0]()
+    assert kill_stages.digest(layout.FRAMES) == on_ray
+
+
+def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ray:
+        @staticmethod
+        def is_initialized() -> bool:
+            return False
+
+        @staticmethod
+        def init(**settings: object) -> None:
+            raise ConnectionError(f"nobody at {settings['address']}\nmore")
+
+    monkeypatch.setattr(ray_engine, "ray", Ray)
+    with pytest.raises(PipelineError, match=r"`address: host:1` \(nobody at host:1\)\n.*\n.*ray start --head"):
+        contents(RayEngine(RayConfig("ray", 0, "host:1", 0)), [job("a")])
+
+
+def test_interpreters_stay_with_their_threads() -> None:
+    first, second = (FeatureExtractor(tiny_models.backbone(depth=depth), "stretch") for depth in (1, 2))
+    image = encode_jpeg(tiny_project.picture(0, 0), quality=95)
+    expected = [first.features(image), second.features(image), first.features(image)]
+    assert (expected[0] == expected[2]).all()
+    assert (expected[0] != expected[1]).any()
+    assert (pickle.loads(pickle.dumps(second)).features(image) == expected[1]).all()

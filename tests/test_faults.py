@@ -1,0 +1,208 @@
+"""What happens when the machine fails or a person interrupts: nothing half made, nothing lost, no traceback."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline.bottlenecks import bottlenecks
+from pipeline.config.bottlenecks import BottlenecksStage
+from pipeline.errors import PipelineError
+from pipeline.files import layout
+from pipeline.files.full_disk import telling_full_disk
+from pipeline.takes.cache import TakeCache
+from pipeline.takes.engines import LocalEngine
+from pipeline.takes.jobs import TakeJob
+from pipeline.takes.staging import staged
+from tests import kill_stages, tiny_models, tiny_project
+from tests.conftest import PROJECT
+from tests.test_takes import job, run
+
+# `NUM_KILLS=300 pytest tests/test_faults.py` for a long run.
+NUM_KILLS = int(os.environ.get("NUM_KILLS", "10"))
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "VIEWFINDER_CACHE"} | {
+    "PYTHONPATH": str(PROJECT)
+}
+
+
+def begin(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("stage", list(kill_stages.STAGES))
+def test_a_stage_that_is_killed_again_and_again_ends_with_the_same_bytes(folder: Path, stage: str) -> None:
+    kill_stages.make_clips()
+    for earlier in list(kill_stages.STAGES)[: list(kill_stages.STAGES).index(stage)]:
+        kill_stages.STAGES[earlier][0]()
+    with begin("-m", "tests.kill_stages", stage, str(NUM_KILLS), "0", folder=folder) as process:
+        output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert int(output.split()[0]) >= 1
+
+
+# A stage with a take that is done at once and two that would take a day.
+INTERRUPTED = """
+import sys, time
+from functools import partial
+from pathlib import Path
+import pyarrow as pa
+from pipeline.config.application import run_stage
+from pipeline.config.frames import FramesStage
+from pipeline.takes.cache import TakeCache
+from pipeline.takes.engines import LocalEngine
+from pipeline.takes.jobs import TakeJob
+from pipeline.takes.runner import map_takes
+
+def compute(seconds):
+    time.sleep(seconds)
+    return pa.table({"seconds": [seconds]})
+
+def stage(config):
+    jobs = [TakeJob(str(s), Path(f"{s}.parquet"), f"{s:064x}", partial(compute, s)) for s in (86400, 0, 86401)]
+    map_takes(jobs, Path("data/frames"), stage="frames", engine=LocalEngine(2), cache=TakeCache(Path("cache")))
+
+def main():
+    run_stage("frames", FramesStage, stage)
+"""
+
+
+def test_ctrl_c_stops_at_once_and_keeps_what_was_done(folder: Path) -> None:
+    (folder / "interrupted.py").write_text(INTERRUPTED)
+    settings = ["frames.per_second=1", "frames.width=64"]
+    code = "import sys; sys.path.insert(0, '.'); import interrupted; interrupted.main()"
+    with begin("-c", code, *settings, folder=folder) as process:
+        while not list(Path("data").glob(".frames.*/0.parquet")):
+            assert process.poll() is None, process.communicate()[1]
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert process.returncode == 130
+    assert "frames: interrupted; finished takes are kept" in errors
+    assert "Traceback" not in errors
+    assert list(Path("data").iterdir()) == []
+    assert len(list(Path("cache").glob("??/*"))) == 1
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all files that `pipeline.files` writes go where the system answers "no space left on device"."""
+
+    def full(descriptor: int, mode: str) -> object:
+        os.close(descriptor)
+        return Path("/dev/full").open(mode, buffering=0)
+
+    monkeypatch.setattr("pipeline.files.os.fdopen", full)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_told_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = TakeCache(tmp_path / "cache")
+    before = run([job("cup/1")], tmp_path / "out", cache)
+    with monkeypatch.context() as patch:
+        fill_disk(patch)
+        with pytest.raises(PipelineError) as caught:
+            run([job("cup/1"), job("cup/2")], tmp_path / "out", cache)
+    assert "no space left on the disk while writing" in str(caught.value)
+    assert "MB free" in caught.value.found
+    assert "MB for it" in caught.value.expected
+    assert "make room" in caught.value.remedy
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "cache"}
+    assert (tmp_path / "out/cup/1.parquet").read_bytes() == before["cup/1.parquet"]
+    assert len(list(cache.folder.rglob("*/*"))) == 1
+    capsys.readouterr()
+    run([job("cup/1"), job("cup/2")], tmp_path / "out", cache)
+    assert "1 takes computed, 1 reused" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_disk_that_is_full_when_the_backbone_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_project.make()
+    stage = BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES["float32"])
+    bottlenecks(stage)
+    layout.backbone("float32").unlink()
+    fill_disk(monkeypatch)
+    with pytest.raises(PipelineError, match=r"while writing models/backbone/float32.tflite \(.* MB free\)"):
+        bottlenecks(stage)
+    assert [path.name for path in layout.backbone("float32").parent.iterdir()] == ["converted.tflite"]
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system of 1 MB, where that is allowed."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("this user may not mount a file system")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def large(name: str) -> pa.Table:
+    return pa.table({"content": [os.urandom(200_000)]})
+
+
+def test_a_disk_that_fills_up_while_takes_are_written(tiny_disk: Path) -> None:
+    jobs = [job(f"cup/{i}", large) for i in range(4)]  # 0.8 MB, and as much in the cache
+    with pytest.raises(PipelineError, match="no space left on the disk while writing"):
+        run(jobs, tiny_disk / "out", TakeCache(tiny_disk / "cache"))
+    assert [path.name for path in tiny_disk.iterdir()] == ["cache"]
+    assert len(list((tiny_disk / "cache").glob("??/[0-9a-f]*"))) >= 1
+    assert not list((tiny_disk / "cache").glob("??/.*"))
+
+
+def test_other_errors_of_the_disk_are_not_called_full() -> None:
+    with pytest.raises(FileNotFoundError), telling_full_disk(Path("x")):
+        raise FileNotFoundError(2, "No such file or directory")
+
+
+def test_a_second_run_of_the_same_stage_is_refused(tmp_path: Path) -> None:
+    with (
+        staged(tmp_path / "frames"),
+        pytest.raises(PipelineError, match=r"another process is filling .*frames\n.*one run"),
+        staged(tmp_path / "frames"),
+    ):
+        pass
+    assert (tmp_path / "frames").is_dir()
+
+
+def test_an_interrupted_replacement_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames/old").touch()
+
+    def rename(path: Path, target: Path) -> Path:
+        if target == tmp_path / "frames" and not path.name.endswith(".old"):
+            raise KeyboardInterrupt
+        return path.replace(target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(KeyboardInterrupt), staged(tmp_path / "frames") as staging:
+        (staging / "new").touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["frames", "frames/old"]
+
+
+def test_giving_up_begins_no_further_take(tmp_path: Path) -> None:
+    begun: list[str] = []
+
+    def compute(name: str) -> pa.Table:
+        begun.append(name)
+        return pa.table({"name": [name]})
+
+    jobs = [TakeJob(str(i), Path(str(i)), f"{i:064x}", partial(compute, str(i))) for i in range(50)]
+    with contextlib.closing(LocalEngine(1).run(jobs)) as outcomes:
+        next(outcomes)
+    assert len(begun) <= 4

@@ -1,0 +1,215 @@
+"""What an edit re-runs, for every parameter and every number in conf/: DVC is asked, and the README has promised.
+
+No stage runs. dvc.lock is written for made-up outputs, a value is edited, and `dvc status` names what is stale.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from pipeline.images.resize_choices import RESIZE_CHOICES
+from tests.conftest import PROJECT
+
+PARAMS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+STAGES: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+ALWAYS = {"check"}  # reads all of params.yaml and conf/, so every edit runs it
+# conf files that say how work is spread, kept or logged, never what comes out: no stage may track them.
+HOW_NOT_WHAT = ("conf/cache.yaml", "conf/engine", "conf/quiet.yaml")
+
+Key = tuple[str, ...]
+
+
+def leaves(values: dict[str, Any], above: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """Yield the keys and value of everything that is not a section itself; lists are leaves."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*above, key))
+        else:
+            yield (*above, key), value
+
+
+def another(key: Key, value: Any) -> Any:
+    """Return a plausible value that differs from the one given."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, list):
+        return value[:-1]
+    choices = [path.stem for path in sorted((PROJECT / "conf" / key[-1]).glob("*.yaml"))]
+    if key == ("deploy",):
+        choices = PARAMS["quantization"]
+    elif key == ("resize",):
+        choices = list(RESIZE_CHOICES)
+    return next(choice for choice in (*choices, f"{value}_2") if choice != value)
+
+
+def promised() -> dict[str, set[str] | None]:
+    """Return what each parameter re-runs according to the README; None where it says `what is new`."""
+    section = (PROJECT / "README.md").read_text().split("\n## Parameters\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([\w.]+)` \|.*\| ([^|]+) \|$", section, re.MULTILINE)
+    special: dict[str, set[str] | None] = {"what is new": None, "nothing": set()}
+    return {name: special[cell] if cell in special else set(cell.split(", ")) for name, cell in rows}
+
+
+PROMISED = promised()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the project that DVC takes for completely run: every output is there, made up, and in dvc.lock."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(PROJECT / "conf", folder / "conf")
+    shutil.copy(PROJECT / "params.yaml", folder)
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": without_code(STAGES)}, sort_keys=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("site_cache")))
+        Repo.init(no_scm=True)
+        with Repo() as repo:
+            for entry in [*repo.index.deps, *repo.index.outs]:
+                make_up(Path(entry.fs_path))
+            repo.commit(force=True)
+        yield folder
+
+
+def without_code(stages: dict[str, Any]) -> dict[str, Any]:
+    """Leave the dependencies on code out: no edit here touches them, and DVC would spend most of its time on them."""
+    data = {name: [dep for dep in stage["deps"] if not dep.startswith("pipeline/")] for name, stage in stages.items()}
+    return {name: {**stage, "deps": data[name]} for name, stage in stages.items()}
+
+
+def make_up(path: Path) -> None:
+    """Write something to a path that does not exist: a file, or a folder if the name has no suffix."""
+    if not path.exists():
+        file = path if path.suffix else path / "take.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(str(path))
+
+
+def changed_files() -> dict[str, set[str]]:
+    """Return the stages that `dvc status` names, with their schemes, and the files that made each of them stale."""
+    with Repo() as repo:
+        status = repo.status()
+    return {
+        stage: {str(file) for entry in entries if isinstance(entry, dict) for file in entry.get("changed deps", {})}
+        for stage, entries in status.items()
+        if stage not in ALWAYS
+    }
+
+
+def stale() -> set[str]:
+    """Return the stages that `dvc status` names, but for those that every edit runs."""
+    return set(changed_files())
+
+
+@contextmanager
+def edited(path: Path, key: Key) -> Iterator[None]:
+    """Give one leaf of a YAML file another value."""
+    text = path.read_text()
+    values = section = yaml.safe_load(text)
+    for name in key[:-1]:
+        section = section[name]
+    section[key[-1]] = another(key, section[key[-1]])
+    path.write_text(yaml.safe_dump(values))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+
+
+def stage_names(stages: set[str]) -> set[str]:
+    return {stage.split("@")[0] for stage in stages}
+
+
+def test_nothing_is_stale_at_first(project: Path) -> None:
+    assert stale() == set()
+
+
+@pytest.mark.parametrize("key", [key for key, _ in leaves(PARAMS)], ids=".".join)
+def test_a_parameter_reruns_what_the_readme_says(project: Path, key: Key) -> None:
+    name = ".".join(key)
+    assert name in PROMISED, f"the table in README.md, section Parameters, has no row for `{name}`"
+    with edited(project / "params.yaml", key):
+        found = stage_names(stale())
+    expected = set() if PROMISED[name] is None else PROMISED[name]
+    assert found == expected, f"an edit of `{name}` re-runs the former; README.md, section Parameters, says the latter"
+
+
+def test_the_readme_lists_no_parameter_that_is_gone() -> None:
+    assert set(PROMISED) == {".".join(key) for key, _ in leaves(PARAMS)}
+
+
+@pytest.mark.parametrize("name", [name for name, stages in PROMISED.items() if stages is None])
+def test_one_more_in_a_list_runs_what_is_new(project: Path, name: str) -> None:
+    *_, added = PARAMS[name]
+    path = project / "dvc.lock"
+    text = path.read_text()
+    lock = yaml.safe_load(text)
+    new = {stage for stage in lock["stages"] if stage.endswith(f"@{added}")}
+    path.write_text(yaml.safe_dump({**lock, "stages": {k: v for k, v in lock["stages"].items() if k not in new}}))
+    found = stale()
+    path.write_text(text)
+    assert found == new == {f"{stage}@{added}" for stage, entry in STAGES.items() if "matrix" in entry}
+
+
+def conf_files() -> list[str]:
+    """Return the conf files that the choices in params.yaml make use of."""
+    groups = [f"backbone/{PARAMS['backbone']}", *(f"quantization/{scheme}" for scheme in PARAMS["quantization"])]
+    top = sorted(path.stem for path in (PROJECT / "conf").glob("*.yaml"))
+    return [f"conf/{name}.yaml" for name in (*top, *groups)]
+
+
+def conf_values(file: str) -> list[Key]:
+    """Return the keys of all values that a conf file decides (??? stands in params.yaml, defaults only compose)."""
+    values = yaml.safe_load((PROJECT / file).read_text())
+    return [key for key, value in leaves(values) if value != "???" and key != ("defaults",)]
+
+
+VALUES = {file: conf_values(file) for file in conf_files() if not file.startswith(HOW_NOT_WHAT)}
+
+
+def tracked() -> set[tuple[str, str]]:
+    """Return the pairs of stage (with its scheme, if it has one) and conf file that dvc.yaml's `params` name."""
+    found = set()
+    for name, stage in STAGES.items():
+        for scheme in PARAMS["quantization"] if "matrix" in stage else [""]:
+            for entry in stage.get("params", []):
+                file = str(*entry).replace("${backbone}", PARAMS["backbone"]).replace("${item.scheme}", scheme)
+                found.add((f"{name}@{scheme}" if scheme else name, file))
+    return {(stage, file) for stage, file in found if stage not in ALWAYS}
+
+
+@pytest.mark.parametrize("index", range(max(map(len, VALUES.values()))))
+def test_a_value_in_conf_reruns_the_stages_that_track_its_file(project: Path, index: int) -> None:
+    # DVC tells which file made a stage stale, so each file can have its next value edited at the same time.
+    keys = {file: keys[index] for file, keys in VALUES.items() if index < len(keys)}
+    with ExitStack() as edits:
+        for file, key in keys.items():
+            edits.enter_context(edited(project / file, key))
+        found = {(stage, file) for stage, files in changed_files().items() for file in files}
+    assert found == {(stage, file) for stage, file in tracked() if file in keys}, f"after edits of {keys}"
+
+
+def test_a_stage_tracks_each_conf_file_that_decides_something() -> None:
+    assert {file for file, keys in VALUES.items() if keys} <= {file for _, file in tracked()}
+
+
+def test_files_of_choices_that_are_not_made_and_of_how_to_work_rerun_nothing(project: Path) -> None:
+    others = {str(path.relative_to(project)) for path in project.glob("conf/*/*.yaml")} - set(conf_files())
+    others |= {file for file in conf_files() if file.startswith(HOW_NOT_WHAT)}
+    for file in others:
+        with (project / file).open("a") as text:
+            text.write("\nan_edit: 1\n")
+    found = stale()
+    for file in others:
+        shutil.copy(PROJECT / file, project / file)
+    assert others
+    assert found == set()
