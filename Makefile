@@ -7,7 +7,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev repro summary test check format lock samples clean
+.PHONY: help setup setup-dev repro summary test check format lock cache-gc samples clean
 
 help:  ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ lock: setup-dev  ## Choose the newest versions again, for all supported Pythons
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra dev -c requirements.lock \
 	  pyproject.toml -o requirements-dev.lock
+
+cache-gc: setup  ## Make room in the take cache, least recently used first (conf/cache.yaml)
+	@$(BIN)/python -m pipeline.takes.cache
 
 samples: setup  ## Render the sample videos again (data/make_samples.py)
 	$(BIN)/python data/make_samples.py
