@@ -51,7 +51,7 @@ def expected(setting: str) -> dict[str, bytes]:
 
 DAMAGES = {
     "truncate": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "flip": lambda path: path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1])),
+    "flip": lambda path: path.write_bytes(path.read_bytes()[:-1] + bytes([b ^ 1 for b in path.read_bytes()[-1:]])),
     "empty": lambda path: path.write_bytes(b""),
     "swap": lambda path: path.write_bytes(TakeCache(path.parents[1]).path_of(all_of("a")[0].key).read_bytes()),
     "folder": lambda path: (path.unlink(), path.mkdir(), (path / "x").touch()),
