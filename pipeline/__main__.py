@@ -36,7 +36,8 @@ def summary(schemes: Sequence[str]) -> str:
             "",
             *(f"  {line.rstrip()}" for line in lines),
             "",
-            f"Deployed: {deployed['scheme']}, in {layout.DEPLOYED}/ (model.tflite, labels.txt, manifest.json)",
+            f"Deployed: {deployed['scheme']}, in {layout.DEPLOYED}/ (model.tflite, labels.txt, manifest.json, golden/)",
+            *_pictures(),
             "",
             "Next:",
             *_next_steps(deployed["scheme"], schemes),
@@ -59,6 +60,12 @@ def _row(metrics: dict[str, Any], deployed: str) -> tuple[str, ...]:
     )
 
 
+def _pictures() -> list[str]:
+    """Return lines that tell which pictures there are to look at."""
+    names = sorted(path.stem.replace("_", " ") for path in layout.PICTURES.glob("*.png"))
+    return [f"Pictures: in {layout.PICTURES}/ ({', '.join(names)})"] if names else []
+
+
 def _next_steps(deployed: str, schemes: Sequence[str]) -> list[str]:
     """Return lines of what to type, each something that works as it stands."""
     other = next((scheme for scheme in reversed(schemes) if scheme != deployed), deployed)
@@ -66,7 +73,7 @@ def _next_steps(deployed: str, schemes: Sequence[str]) -> list[str]:
         "  source .venv/bin/activate            so that `dvc` is the project's own",
         f"  edit `deploy: {other}` in params.yaml, then: dvc repro && dvc metrics diff",
         "  dvc metrics show                     every scheme, every metric",
-        "  dvc plots show                       training curves and confusion matrices as a page",
+        "  dvc plots show                       training curves and all pictures as a page",
         "  put your videos into data/videos/<label>/, remove the sample labels, then: dvc repro",
     ]
 

@@ -23,8 +23,10 @@ from pipeline.config.deploy import DeployStage
 from pipeline.config.engine import engine_config
 from pipeline.config.evaluate import EvaluateStage
 from pipeline.config.frames import FramesStage
+from pipeline.config.gate import GateStage
 from pipeline.config.quantize import QuantizeStage
 from pipeline.config.ranges import one_of
+from pipeline.config.report import ReportStage
 from pipeline.config.split import SplitStage
 from pipeline.config.train import TrainStage
 from pipeline.errors import PipelineError
@@ -42,6 +44,8 @@ STAGES: Mapping[str, type[Any]] = {
     "train": TrainStage,
     "quantize": QuantizeStage,
     "evaluate": EvaluateStage,
+    "report": ReportStage,
+    "gate": GateStage,
     "deploy": DeployStage,
 }
 
@@ -71,7 +75,9 @@ def check(params: object) -> None:
 
 def check_keys(params: Mapping[str, Any]) -> None:
     """Refuse top-level keys that no stage takes, and name those that are missing."""
-    expected = sorted({field.name for schema in STAGES.values() for field in fields(schema)} - {"scheme"} | {"engine"})
+    expected = sorted(
+        {field.name for schema in STAGES.values() for field in fields(schema)} - {"scheme", "report"} | {"engine"}
+    )
     for key in params:
         if key not in expected:
             raise _wrong(f"unknown key `{key}`", f"one of {', '.join(expected)}", "correct or remove it")

@@ -1,8 +1,10 @@
-"""Stage `deploy`: copies the chosen model to where the app takes it from.
+"""Stage `deploy`: puts the chosen model where the app takes it from.
 
-Reads models/<scheme>/{model.tflite,labels.txt} and metrics/<scheme>.json; writes
-models/deployed/{model.tflite,labels.txt,manifest.json} and metrics/deployed.json, which `dvc metrics diff` compares
-between two versions of the project.
+Reads models/<scheme>/{model.tflite,labels.txt}, metrics/<scheme>.json, models/gate.json and, for pictures with known
+answers, the predictions and data/frames; writes models/deployed/ and metrics/deployed.json, which `dvc metrics diff`
+compares between two versions of the project.
+models/deployed/ holds model.tflite and labels.txt, which go into the app; golden/, with which the app's tests prove
+that the app feeds the model rightly (see pipeline.litert.golden); and manifest.json, which describes them all.
 """
 
 import json
@@ -14,12 +16,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.config.application import run_stage
 from pipeline.config.deploy import DeployStage
-from pipeline.files import layout, sha256_of_file, write_text
+from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes, write_text
+from pipeline.images.codec import decode_jpeg
+from pipeline.images.model_input import to_model_input
+from pipeline.images.png import encode_png
+from pipeline.litert.golden import FLOOR, MAX_FACTOR, MISTAKES, Golden, choose_golden
+from pipeline.litert.interpreter import Model
+from pipeline.metrics.predictions import read_predictions
+from pipeline.takes.single_frame import read_frame
 
 MANIFEST_FORMAT = 1
+_APP_FILES = ("model.tflite", "labels.txt")
 _LIBRARIES = ("tensorflow", "keras", "ai-edge-litert", "litert-quantizer", "pillow", "numpy", "av")
+_MAX_GOLDEN_PICTURES = 8
+_MAX_GOLDEN_CANDIDATES = 48  # each is run five times, so this takes a few seconds at most
+_VERSION_DIGITS = 16
 
 
 def deploy(config: DeployStage) -> None:
@@ -30,48 +45,109 @@ def deploy(config: DeployStage) -> None:
     try:
         shutil.copyfile(layout.model(config.deploy), staging / "model.tflite")
         shutil.copyfile(layout.labels(config.deploy), staging / "labels.txt")
-        text = json.dumps(manifest(config, staging, metrics), indent=2, ensure_ascii=False)
-        write_text(staging / "manifest.json", text + "\n")
+        write_golden(staging, golden_pictures(config))
+        write_text(staging / "manifest.json", _json(manifest(config, staging, metrics)))
         shutil.rmtree(layout.DEPLOYED, ignore_errors=True)
         staging.chmod(0o755)
         staging.rename(layout.DEPLOYED)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    write_text(layout.DEPLOYED_METRICS, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+    write_text(layout.DEPLOYED_METRICS, _json(metrics))
     sys.stderr.write(f"deploy: {config.deploy} is in {layout.DEPLOYED}/\n")
+
+
+def golden_pictures(config: DeployStage) -> list[Golden]:
+    """Choose test frames and run the model on them, from pixels, as a phone does."""
+    model = Model(layout.model(config.deploy).read_bytes())
+    rows = read_predictions(layout.predictions(config.deploy))
+    per_label = max(1, _MAX_GOLDEN_CANDIDATES // rows["actual"].nunique())
+    candidates = []
+    for label, group in rows.groupby("actual", sort=True):
+        spread = np.unique(np.linspace(0, len(group) - 1, per_label).round().astype(int))
+        for row in group.iloc[spread].itertuples():
+            candidates.append((str(label), decode_jpeg(read_frame(str(row.take), str(row.frame_id))[0])))
+    return choose_golden(
+        candidates,
+        lambda rgb: model(to_model_input(rgb, model.input_pixels, config.resize)),
+        _MAX_GOLDEN_PICTURES,
+    )
+
+
+def write_golden(folder: Path, pictures: list[Golden]) -> None:
+    """Write golden/golden.json and the pictures beside it.
+
+    `mistakes` tells for each mistake by which factor a probability is off at most; one above `max_factor` is noticed.
+    """
+    labels = (folder / "labels.txt").read_text().splitlines()
+    entries = []
+    for number, picture in enumerate(pictures):
+        name = f"{number}.png"
+        write_bytes(folder / "golden" / name, encode_png(picture.image))
+        expected = {label: _digits(p) for label, p in zip(labels, picture.probabilities, strict=True)}
+        entries.append({"file": name, "label": picture.label, "probabilities": expected})
+    content = {
+        "rule": "max(p, floor) / max(expected, floor) is between 1 / max_factor and max_factor, for every label",
+        "max_factor": MAX_FACTOR,
+        "floor": FLOOR,
+        "pictures": entries,
+        "mistakes": {name: _digits(max(picture.factors[name] for picture in pictures)) for name in MISTAKES},
+    }
+    write_text(folder / "golden" / "golden.json", _json(content))
 
 
 def manifest(config: DeployStage, folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
     """Describe a deployed folder for the app: what to feed, what comes out, and what the files must look like.
 
+    `version` changes if, and only if, the app must change what it ships or how it feeds it: it is a hash of the files
+    that go into the app, and of `input` and `output`.
+
     Args:
         config: The choices.
-        folder: Holds model.tflite and labels.txt.
+        folder: Holds model.tflite, labels.txt and golden/.
         metrics: The scheme's metrics.
     """
     pixels = config.backbone.input_pixels
+    given = {
+        "shape": [1, pixels, pixels, 3],
+        "dtype": "uint8",
+        "range": [0, 255],
+        "colour_order": "RGB",
+        "layout": "NHWC",
+        "resize": config.resize,
+    }
+    answer = {"dtype": "float32", "meaning": "probability of each label, in the order of labels.txt"}
+    files = {path.relative_to(folder).as_posix(): _file_entry(path) for path in _files_in(folder)}
+    identity = {"input": given, "output": answer, "files": {name: files[name] for name in _APP_FILES}}
     return {
         "format": MANIFEST_FORMAT,
+        "version": sha256_of_bytes(json.dumps(identity, sort_keys=True).encode())[:_VERSION_DIGITS],
         "scheme": config.deploy,
         "backbone": config.backbone.name,
-        "input": {
-            "shape": [1, pixels, pixels, 3],
-            "dtype": "uint8",
-            "range": [0, 255],
-            "colour_order": "RGB",
-            "layout": "NHWC",
-            "resize": config.resize,
-        },
-        "output": {"dtype": "float32", "meaning": "probability of each label, in the order of labels.txt"},
+        "input": given,
+        "output": answer,
         "labels": (folder / "labels.txt").read_text().splitlines(),
-        "files": {name: _file_entry(folder / name) for name in ("model.tflite", "labels.txt")},
+        "files": files,
+        "limits": json.loads(layout.GATE.read_text())["limits"],
         "metrics": metrics,
         "made_with": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
     }
 
 
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
+
+
 def _file_entry(path: Path) -> dict[str, object]:
     return {"size_bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+
+
+def _digits(value: float) -> float:
+    """Round to six digits, which is more than float32 answers of different machines have in common."""
+    return float(f"{value:.6g}")
+
+
+def _json(content: object) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def main() -> None:

@@ -147,6 +147,8 @@ def test_paths_in_dvc_yaml_are_those_of_the_code() -> None:
         "train": [str(layout.head(scheme)), str(layout.training_curves(scheme))],
         "quantize": [str(layout.model(scheme)), str(layout.labels(scheme))],
         "evaluate": [str(layout.confusion(scheme)), str(layout.predictions(scheme)), str(layout.metrics(scheme))],
+        "report": [str(layout.PICTURES)],
+        "gate": [str(layout.GATE)],
         "deploy": [str(layout.DEPLOYED), str(layout.DEPLOYED_METRICS)],
     }
 

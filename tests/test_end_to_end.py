@@ -110,7 +110,9 @@ SCHEMES = ("float32", "int8")
 def test_the_first_run_runs_every_stage_in_order(project: Project) -> None:
     ran, printed = project.first_run  # type: ignore[attr-defined]
     matrix = [f"{stage}@{scheme}" for stage in ("bottlenecks", "train", "quantize", "evaluate") for scheme in SCHEMES]
-    assert sorted(ran) == sorted(["check", "split", "frames", "augment", "backbone", *matrix, "deploy"])
+    assert sorted(ran) == sorted(
+        ["check", "split", "frames", "augment", "backbone", *matrix, "report", "gate", "deploy"]
+    )
     assert ran[0] == "check"
     assert "Traceback" not in printed
     assert "Warning" not in printed
@@ -152,7 +154,7 @@ def test_the_summary_names_schemes_and_the_deployed_one(project: Project) -> Non
 
 def test_deploying_another_scheme_runs_deploy_alone_and_shows_in_the_diff(project: Project) -> None:
     project.edit("deploy: float32", "deploy: int8")
-    assert project.repro()[0] == ["check", "deploy"]
+    assert project.repro()[0] == ["check", "report", "gate", "deploy"]
     (changed,) = project.json("dvc", "metrics", "diff", "--json").values()
     assert changed["scheme"] == {"old": "float32", "new": "int8"} or changed["scheme"]["new"] == "int8"
     assert changed["size_bytes"]["diff"] < 0

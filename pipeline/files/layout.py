@@ -9,8 +9,10 @@ SPLITS = Path("data/splits.csv")
 FRAMES = Path("data/frames")
 AUGMENTED = Path("data/augmented")
 CONVERTED_BACKBONE = Path("models/backbone/converted.tflite")
+GATE = Path("models/gate.json")
 DEPLOYED = Path("models/deployed")
 DEPLOYED_METRICS = Path("metrics/deployed.json")
+PICTURES = Path("plots/pictures")
 TENSORBOARD = Path(".tensorboard")
 
 REFERENCE_SCHEME = "float32"

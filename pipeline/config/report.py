@@ -1,0 +1,28 @@
+"""What conf/report.yaml may hold."""
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from pipeline.config.ranges import between
+
+
+@dataclass
+class ReportConfig:
+    """How much the pictures show."""
+
+    num_calibration_bins: int = MISSING
+    num_thumbnails: int = MISSING
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        between("report.num_calibration_bins", self.num_calibration_bins, 2, 100)
+        between("report.num_thumbnails", self.num_thumbnails, 1, 300)
+
+
+@dataclass
+class ReportStage:
+    """Configuration of `python -m pipeline.report`."""
+
+    deploy: str = MISSING
+    report: ReportConfig = MISSING

@@ -1,0 +1,115 @@
+"""Stage `gate`: lets a model pass only if it keeps the limits in params.yaml.
+
+Reads metrics/<scheme>.json of the scheme to deploy and, to tell which others would pass, of those listed beside it;
+writes models/gate.json, the limits that the model keeps.
+It is a stage of its own because DVC removes what a stage writes before it runs its command: were `deploy` to refuse,
+the model deployed before would be gone. `deploy` needs gate.json, so a refusal here leaves models/deployed/ as it is.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config.application import run_stage
+from pipeline.config.gate import GateConfig, GateStage
+from pipeline.config.schemes import listed_schemes
+from pipeline.errors import PipelineError
+from pipeline.files import layout, write_text
+
+
+@dataclass(frozen=True)
+class Breach:
+    """A limit that a model breaks.
+
+    Attributes:
+        name: As in params.yaml, min_... or max_...
+        limit: The limit.
+        value: What the model has.
+    """
+
+    name: str
+    limit: float
+    value: float
+
+    def __str__(self) -> str:
+        """Return the limit, the value and the difference."""
+        amount = abs(self.value - self.limit)
+        relative = f" ({amount / self.limit:.0%})" if self.limit >= 1 else ""  # a percentage of a share would confuse
+        direction = "too little" if self.name.startswith("min_") else "too much"
+        limit, value, difference = map(_number, (self.limit, self.value, amount))
+        return f"{self.name}: {limit}; it has {value}, {difference}{relative} {direction}"
+
+
+def gate(config: GateStage) -> None:
+    """Write which limits the model to deploy keeps.
+
+    Raises:
+        PipelineError: If it breaks one.
+    """
+    breaches = breaches_of(json.loads(layout.metrics(config.deploy).read_text()), config.gate)
+    if breaches:
+        raise refusal(config.deploy, breaches, passing_schemes(config.gate))
+    content = {"scheme": config.deploy, "limits": config.gate.limits()}
+    write_text(layout.GATE, json.dumps(content, indent=2) + "\n")
+    sys.stderr.write(f"gate: {config.deploy} keeps all limits ({len(config.gate.limits())} set)\n")
+
+
+def breaches_of(metrics: dict[str, Any], config: GateConfig) -> list[Breach]:
+    """Return the limits that a model breaks; a value that is no number breaks every limit.
+
+    Args:
+        metrics: Of one scheme, as the stage `evaluate` wrote them.
+        config: The limits.
+    """
+    values = {name: _value(metrics, name) for name in config.limits()}
+    return [
+        Breach(name, limit, values[name])
+        for name, limit in config.limits().items()
+        if not (values[name] >= limit if name.startswith("min_") else values[name] <= limit)
+    ]
+
+
+def passing_schemes(config: GateConfig) -> dict[str, bool]:
+    """Tell for each scheme in `quantization` whether it would pass; one that is not scored is left out."""
+    found = {scheme: layout.metrics(scheme) for scheme in listed_schemes()}
+    return {
+        scheme: not breaches_of(json.loads(path.read_text()), config)
+        for scheme, path in found.items()
+        if path.is_file()
+    }
+
+
+def refusal(scheme: str, breaches: list[Breach], passing: dict[str, bool]) -> PipelineError:
+    """Return the error that names each broken limit and the schemes that would pass."""
+    would_pass = [other for other, passes in passing.items() if passes]
+    others = f"of {', '.join(passing)} this holds for {', '.join(would_pass) or 'none'}"
+    choice = f"set `deploy: {would_pass[0]}`" if would_pass else "make the model better (more takes, another backbone)"
+    return PipelineError(
+        found=f"{scheme} breaks {len(breaches)} of the limits in `gate`:\n"
+        + "\n".join(f"  - {breach}" for breach in breaches),
+        expected=f"a model that keeps every limit; {others}",
+        remedy=f"{choice}, or change the limit in params.yaml; {layout.PICTURES}/ shows what went wrong. "
+        f"{layout.DEPLOYED}/ stays as it was",
+    )
+
+
+def _value(metrics: dict[str, Any], limit: str) -> float:
+    """Return what a limit is about, such as latency_ms.p50 for max_latency_ms_p50."""
+    if limit == "max_latency_ms_p50":
+        return float(metrics["latency_ms"]["p50"])
+    return float(metrics[limit.removeprefix("min_").removeprefix("max_")])
+
+
+def _number(value: float) -> str:
+    """Write 3967444 as 3,967,444 and a fraction with four digits."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def main() -> None:
+    """Run the stage from the command line."""
+    run_stage("gate", GateStage, gate)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Finds one frame by its name."""
+
+from pipeline.errors import PipelineError
+from pipeline.files import layout
+from pipeline.takes.tables import read_parquet
+
+
+def read_frame(take: str, frame_id: str) -> tuple[bytes, float | None]:
+    """Return a frame as JPEG, and when in its take it is in seconds (None for a photo).
+
+    Args:
+        take: "<label>/<take>".
+        frame_id: As in the take's table.
+
+    Raises:
+        PipelineError: If there is no such take or frame.
+    """
+    path = layout.FRAMES / f"{take}.parquet"
+    table = read_parquet(path)
+    names = table.column("frame_id").to_pylist()
+    if frame_id not in names:
+        raise PipelineError(
+            found=f"no frame {frame_id} in {path}",
+            expected="the frames that the predictions in plots/evaluation are about",
+            remedy="run `dvc repro`",
+        )
+    index = names.index(frame_id)
+    return table.column("image")[index].as_py(), table.column("pts_seconds")[index].as_py()

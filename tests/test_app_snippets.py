@@ -1,0 +1,78 @@
+"""The README's Python for apps is run as it stands, against a deployed folder."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.files import layout
+from pipeline.images.model_input import to_model_input
+from pipeline.litert.interpreter import Model
+from tests import tiny_project
+from tests.conftest import PROJECT
+from tests.test_deploy import deploy_tiny
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+SECTION = README.split("\n## In an app\n")[1].split("\n## ")[0]
+LITERT, MEDIAPIPE, DOWNLOAD = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+
+
+def run(code: str) -> dict[str, object]:
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    return names
+
+
+@pytest.fixture
+def photo(folder: Path) -> np.ndarray:
+    """Deploy a tiny model and lay a photo beside it."""
+    deploy_tiny("int8")
+    Image.fromarray(tiny_project.picture(1, 7)).save("photo.jpg")
+    with Image.open("photo.jpg") as picture:
+        return np.array(picture)
+
+
+def expected(photo: np.ndarray) -> np.ndarray:
+    model = Model((layout.DEPLOYED / "model.tflite").read_bytes())
+    return model(to_model_input(photo, model.input_pixels, "stretch"))
+
+
+def test_litert_alone_answers_as_the_pipeline_does(photo: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run(LITERT)["probabilities"]
+    np.testing.assert_array_equal(found, expected(photo))
+    assert capsys.readouterr().out.startswith(tiny_project.LABELS[int(np.argmax(expected(photo)))])
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (97, 31), (16, 16), (1080, 1920)])
+def test_its_resize_is_the_phones(photo: np.ndarray, shape: tuple[int, int]) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    stretch = run(LITERT)["stretch"]
+    np.testing.assert_array_equal(stretch(rgb.astype(int), 224), to_model_input(rgb, 224, "stretch"))  # type: ignore[operator]
+
+
+def test_mediapipe_answers_as_the_pipeline_does(photo: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        from mediapipe.tasks.python import vision  # noqa: F401, PLC0415
+    except (ImportError, OSError) as error:
+        pytest.skip(f"{error}: MediaPipe needs libEGL and libGLESv2 (apt-get install libegl1 libgles2)")
+    run(MEDIAPIPE)
+    found = dict(line.rsplit(" ", 1) for line in capsys.readouterr().out.splitlines())
+    answers = dict(zip(tiny_project.LABELS, expected(photo), strict=True))
+    assert {label: float(score) for label, score in found.items()} == pytest.approx(answers, abs=1e-3)  # JPEG decoders
+
+
+def test_a_whole_download_passes_and_a_damaged_one_is_named(photo: np.ndarray) -> None:
+    run(DOWNLOAD)
+    version = json.loads((layout.DEPLOYED / "manifest.json").read_text())["version"]
+    content = (layout.DEPLOYED / "model.tflite").read_bytes()
+    for damaged in (content[:-1], content[:-1] + b"x"):
+        (layout.DEPLOYED / "model.tflite").write_bytes(damaged)
+        with pytest.raises(SystemExit, match=rf"model\.tflite is damaged or of another version than {version}"):
+            run(DOWNLOAD)
+
+
+def test_every_platform_has_its_lines() -> None:
+    assert re.findall(r"```(\w+)\n", SECTION) == ["kotlin", "swift", "python", "python", "python"]

@@ -1,0 +1,188 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.config.gate import GateConfig, GateStage
+from pipeline.config.schemes import listed_schemes
+from pipeline.errors import PipelineError
+from pipeline.files import layout
+from pipeline.gate import gate
+from tests import tiny_results
+from tests.conftest import PROJECT
+
+NAMES = tuple(GateConfig.__dataclass_fields__)
+
+
+def limits(**given: object) -> GateConfig:
+    return GateConfig(**(dict.fromkeys(NAMES, "None") | given))  # as DVC writes null
+
+
+def refusal(config: GateConfig, deploy: str = "int8") -> str:
+    with pytest.raises(PipelineError) as caught:
+        gate(GateStage(deploy, config))
+    return str(caught.value)
+
+
+@pytest.fixture
+def results(folder: Path) -> Path:
+    tiny_results.write_params("float32", "float16", "int8", "int4")  # int4 is not scored yet
+    tiny_results.write_scheme("float32", size_bytes=4000, p50=9)
+    tiny_results.write_scheme("float16", size_bytes=2000, p50=9)
+    tiny_results.write_scheme("int8", wrong=[0, 7], size_bytes=1000, p50=4)
+    return folder
+
+
+def test_without_limits_every_model_passes(results: Path) -> None:
+    gate(GateStage("int8", limits()))
+    assert json.loads(layout.GATE.read_text()) == {"scheme": "int8", "limits": {}}
+
+
+def test_a_model_exactly_at_its_limits_passes(results: Path) -> None:
+    gate(GateStage("int8", limits(min_accuracy=0.8, max_size_bytes=1000, max_latency_ms_p50=4)))
+    expected = {"min_accuracy": 0.8, "max_size_bytes": 1000, "max_latency_ms_p50": 4}
+    assert json.loads(layout.GATE.read_text())["limits"] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "told"),
+    [
+        ("min_accuracy", 0.95, "min_accuracy: 0.95; it has 0.8, 0.15 too little"),
+        ("min_take_accuracy", 0.9, "min_take_accuracy: 0.9; it has 0.8, 0.1 too little"),
+        ("max_accuracy_drop", 0.05, "max_accuracy_drop: 0.05; it has 0.2, 0.15 too much"),
+        ("min_agreement_with_float32", 1, "min_agreement_with_float32: 1; it has 0.8, 0.2 (20%) too little"),
+        ("max_size_bytes", 800, "max_size_bytes: 800; it has 1,000, 200 (25%) too much"),
+        ("max_latency_ms_p50", 2.5, "max_latency_ms_p50: 2.5; it has 4, 1.5 (60%) too much"),
+    ],
+)
+def test_a_refusal_names_the_limit_and_by_how_much_it_is_broken(
+    results: Path, name: str, limit: float, told: str
+) -> None:
+    assert told in refusal(limits(**{name: limit}))
+    assert not layout.GATE.exists()
+
+
+def test_a_refusal_names_every_broken_limit_and_the_schemes_that_would_pass(results: Path) -> None:
+    message = refusal(limits(min_accuracy=0.9, max_accuracy_drop=0.1, max_size_bytes=3000))
+    assert "int8 breaks 2 of the limits in `gate`" in message
+    assert "of float32, float16, int8 this holds for float16\n" in message
+    assert "set `deploy: float16`" in message
+    assert "models/deployed/ stays as it was" in message
+
+
+def test_a_refusal_tells_when_no_scheme_would_pass(results: Path) -> None:
+    message = refusal(limits(max_size_bytes=10))
+    assert "this holds for none" in message
+    assert "make the model better" in message
+
+
+def test_a_metric_that_is_no_number_breaks_its_limit(results: Path) -> None:
+    metrics = json.loads(layout.metrics("int8").read_text()) | {"accuracy": float("nan")}
+    layout.metrics("int8").write_text(json.dumps(metrics))
+    assert "min_accuracy: 0.5; it has nan" in refusal(limits(min_accuracy=0.5))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("min_accuracy", 90, "a number from 0 to 1, or null (no limit)"),
+        ("min_accuracy", "high", "a number from 0 to 1, or null (no limit)"),
+        ("min_take_accuracy", True, "a number from 0 to 1, or null (no limit)"),
+        ("max_accuracy_drop", -2, "a number from -1 to 1, or null (no limit)"),
+        ("max_size_bytes", 0, "a number of at least 1, or null (no limit)"),
+    ],
+)
+def test_a_limit_that_makes_no_sense(name: str, value: object, expected: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        limits(**{name: value})
+    assert f"gate.{name}: {value}\n  expected: {expected}" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["quantization: int8", "quantization: [1, 2]", "other: 1"])
+def test_schemes_that_are_no_list(folder: Path, text: str) -> None:
+    Path("params.yaml").write_text(text)
+    with pytest.raises(PipelineError, match=r"params\.yaml: `quantization: .*\n  expected: a list of schemes"):
+        listed_schemes()
+
+
+class StubProject:
+    """The gate of this project under real DVC, between stages that only write files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("pipeline", "conf"):
+            shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        self.set(deploy="big", min_accuracy=None)
+        stage = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["gate"]
+        copy = "mkdir models/deployed && cp metrics/${deploy}.json models/deployed/model.tflite"
+        deploy = {"cmd": copy, "deps": ["models/gate.json", "metrics/${deploy}.json"], "outs": ["models/deployed"]}
+        evaluate = {
+            "matrix": {"scheme": "${quantization}"},
+            "cmd": "python stub.py ${item.scheme}",
+            "deps": ["stub.py"],
+            "metrics": [{"metrics/${item.scheme}.json": {"cache": False}}],
+            "outs": ["plots/evaluation/${item.scheme}/predictions.csv"],
+        }
+        stages = {"gate": stage, "deploy": deploy, "evaluate": evaluate}  # last, so that only the folder orders them
+        (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+        (folder / "stub.py").write_text(STUB)
+        for command in ("git init --quiet", "dvc init --quiet"):
+            subprocess.run(command.split(), cwd=folder, env=self.environment, check=True)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+
+    def set(self, *, deploy: str, **gate_limits: float | None) -> None:
+        params: dict[str, Any] = {"deploy": deploy, "quantization": ["big", "small"]}
+        params["gate"] = dict.fromkeys(NAMES) | gate_limits
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+    def repro(self) -> tuple[int, str]:
+        run = subprocess.run(
+            ["dvc", "repro"],
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        return run.returncode, run.stdout
+
+    def deployed(self) -> str:
+        return str(json.loads((self.folder / "models/deployed/model.tflite").read_text())["scheme"])
+
+
+STUB = """
+import json, pathlib, sys
+scheme = sys.argv[1]
+metrics = {"scheme": scheme, "accuracy": {"big": 0.9, "small": 0.7}[scheme]}
+contents = {f"metrics/{scheme}.json": json.dumps(metrics), f"plots/evaluation/{scheme}/predictions.csv": "a"}
+for path, text in contents.items():
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    pathlib.Path(path).write_text(text)
+"""
+
+
+def test_under_dvc_a_refused_model_leaves_the_deployed_one(tmp_path: Path) -> None:
+    project = StubProject(tmp_path)
+    assert project.repro()[0] == 0
+    assert project.deployed() == "big"
+    project.set(deploy="small", min_accuracy=0.8)
+    status, printed = project.repro()
+    assert status != 0
+    assert "small breaks 1 of the limits in `gate`" in printed
+    assert "of big, small this holds for big\n" in printed
+    assert "Running stage 'deploy'" not in printed
+    assert project.deployed() == "big"
+    project.set(deploy="small", min_accuracy=0.6)
+    assert project.repro()[0] == 0
+    assert project.deployed() == "small"

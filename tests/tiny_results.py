@@ -1,0 +1,54 @@
+"""What the stage `evaluate` would have written about the tiny project, with chosen answers."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.files import layout, write_bytes, write_text
+from pipeline.litert.head import append_head
+from pipeline.litert.metadata import embed_labels
+from tests import tiny_models, tiny_project
+
+NUM_TEST_FRAMES = 2 * tiny_project.NUM_FRAMES
+
+
+def write_scheme(scheme: str, *, wrong: Sequence[int] = (), size_bytes: int = 1000, p50: float = 5.0) -> None:
+    """Write a model, its predictions (wrong for the frames of these numbers) and its metrics."""
+    model = append_head(tiny_models.backbone(), *tiny_models.head(num_labels=2))
+    write_bytes(layout.model(scheme), embed_labels(model, tiny_project.LABELS, name="tiny", description="tiny"))
+    write_text(layout.labels(scheme), "".join(f"{label}\n" for label in tiny_project.LABELS))
+    table = predictions(wrong)
+    write_text(layout.predictions(scheme), table.to_csv(index=False))
+    accuracy = float(table["is_right"].mean())
+    metrics = {
+        "accuracy": accuracy,
+        "take_accuracy": accuracy,
+        "accuracy_drop": 1 - accuracy,
+        "agreement_with_float32": accuracy,
+        "per_class": {label: {} for label in tiny_project.LABELS},
+        "num_test_frames": len(table),
+        "num_threads": 1,
+        "size_bytes": size_bytes,
+        "latency_ms": {"p50": p50},
+        "scheme": scheme,
+    }
+    write_text(layout.metrics(scheme), json.dumps(metrics))
+
+
+def predictions(wrong: Sequence[int] = ()) -> pd.DataFrame:
+    """Return a row for each test frame, in the order of the split file."""
+    rows = []
+    for number in range(NUM_TEST_FRAMES):
+        label, index = divmod(number, tiny_project.NUM_FRAMES)
+        is_right = number not in wrong
+        actual, predicted = tiny_project.LABELS[label], tiny_project.LABELS[label if is_right else 1 - label]
+        take = f"{actual}/test.mp4"
+        rows.append((f"{3 * label + 2}-{index}", take, actual, predicted, 0.9 - number / 100, is_right))
+    return pd.DataFrame(rows, columns=["frame_id", "take", "actual", "predicted", "probability", "is_right"])
+
+
+def write_params(*schemes: str) -> None:
+    """Write as much of params.yaml as stages read by themselves."""
+    write_text(Path("params.yaml"), f"quantization: [{', '.join(schemes)}]\n")
