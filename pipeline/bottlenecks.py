@@ -3,10 +3,15 @@
 Reads models/backbone/converted.tflite, data/calibration, data/frames, data/augmented and data/splits.csv; writes
 models/backbone/<scheme>.tflite and data/bottlenecks/<scheme>/{frames,augmented}/<label>/<take>.parquet.
 The very backbone that will be shipped computes the bottlenecks, in the phone's own runtime, so the head is trained on
-what the phone will compute. It is the fastest way to compute them on a processor, too.
+what the phone will compute. It is the fastest way to compute them on a processor, too. (`features: float32` in
+conf/quantization/ trains the head on the float backbone's features instead, as others do, for comparison.)
 """
 
+import csv
+import io
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +21,7 @@ import pyarrow as pa
 
 from pipeline.config.application import run_stage
 from pipeline.config.bottlenecks import BottlenecksStage
-from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes
+from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes, write_text
 from pipeline.files.full_disk import telling_full_disk
 from pipeline.images.calibration import read_calibration
 from pipeline.images.codec import decode_jpeg
@@ -29,9 +34,11 @@ from pipeline.takes.jobs import TakeJob
 from pipeline.takes.runner import map_takes
 from pipeline.takes.splits import TRAIN, VALIDATION, Take, read_takes
 from pipeline.takes.tables import bottlenecks_schema, read_parquet
+from pipeline.takes.train_sample import sample_train_frames
 from pipeline.takes.versions import versions
 
 _VERSION = 1  # raise it when this stage gives other bytes for the same input and settings
+NUM_TRAIN_CALIBRATION = 100  # frames of a sample; about as many as data/calibration has pictures
 
 _of_thread = threading.local()  # the model that a thread has loaded, with the hash of its file
 
@@ -39,9 +46,12 @@ _of_thread = threading.local()  # the model that a thread has loaded, with the h
 def bottlenecks(config: BottlenecksStage) -> None:
     """Quantize the backbone and compute the bottlenecks of all frames that are trained or validated on."""
     scheme = config.quantization.scheme
-    content = quantized_backbone(config)
-    features = FeatureExtractor(content, config.resize)
-    takes = [take for take in read_takes(layout.SPLITS) if take.has_part(TRAIN, VALIDATION)]
+    all_takes = read_takes(layout.SPLITS)
+    calibration = Calibration.read(config, all_takes)
+    content = quantized_backbone(config, calibration.pictures)
+    teacher = content if config.quantization.features == "own" else layout.CONVERTED_BACKBONE.read_bytes()
+    features = FeatureExtractor(teacher, config.resize)
+    takes = [take for take in all_takes if take.has_part(TRAIN, VALIDATION)]
     sources = [("frames", layout.FRAMES, take) for take in takes]
     sources += [("augmented", layout.AUGMENTED, take) for take in takes if take.has_part(TRAIN)]
     jobs = [_job(kind, folder / take.table, take, features) for kind, folder, take in sources]
@@ -52,15 +62,58 @@ def bottlenecks(config: BottlenecksStage) -> None:
         engine=project_engine(),
         cache=project_cache(),
     )
+    if calibration.record:
+        write_text(layout.bottlenecks(scheme) / "calibration.csv", calibration.record)
     with telling_full_disk(layout.backbone(scheme), len(content)):
         write_bytes(layout.backbone(scheme), content)
 
 
-def quantized_backbone(config: BottlenecksStage) -> bytes:
+@dataclass(frozen=True)
+class Calibration:
+    """What the ranges of activations are measured on.
+
+    Attributes:
+        pictures: uint8 [num_pictures, input_pixels, input_pixels, 3], RGB 0..255; none for the kind `none`.
+        record: The frames of a sample as a CSV table (take, frame_id); empty for the fixed pictures.
+    """
+
+    pictures: npt.NDArray[np.uint8]
+    record: str = ""
+
+    @classmethod
+    def read(cls, config: BottlenecksStage, takes: Sequence[Take]) -> "Calibration":
+        """Read data/calibration, or draw a sample of the train frames, as `quantization.calibration` says.
+
+        A sample gets an all-black and an all-white picture beside it, as data/calibration has.
+
+        Raises:
+            PipelineError: If there are too few pictures, or one cannot be read.
+        """
+        input_pixels = config.backbone.input_pixels
+        if config.quantization.kind == "none":
+            return cls(np.zeros((0, input_pixels, input_pixels, 3), np.uint8))
+        if config.quantization.calibration == "fixed":
+            return cls(read_calibration(layout.CALIBRATION, input_pixels, config.resize))
+        sample = sample_train_frames(takes, layout.FRAMES, NUM_TRAIN_CALIBRATION)
+        inputs = [to_model_input(decode_jpeg(frame.image), input_pixels, config.resize) for frame in sample]
+        extremes = [np.full((input_pixels, input_pixels, 3), value, np.uint8) for value in (0, 255)]
+        table = io.StringIO()
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerows([("take", "frame_id"), *((frame.take, frame.frame_id) for frame in sample)])
+        return cls(np.stack([*inputs, *extremes]), table.getvalue())
+
+
+def quantized_backbone(config: BottlenecksStage, calibration: npt.NDArray[np.uint8]) -> bytes:
     """Quantize the converted backbone as the scheme says, and check that the file keeps the scheme's promises.
 
+    Args:
+        config: Backbone and scheme.
+        calibration: uint8 [num_pictures, input_pixels, input_pixels, 3], RGB 0..255.
+
+    Returns:
+        A .tflite file.
+
     Raises:
-        PipelineError: If the calibration pictures are missing.
         PipelineError: If an operator or a tensor is not what the scheme promises.
     """
     name = f"{config.backbone.name} as {config.quantization.scheme}"
@@ -68,7 +121,6 @@ def quantized_backbone(config: BottlenecksStage) -> bytes:
     if config.quantization.kind != "none":
         from pipeline.litert.quantizer import quantize  # noqa: PLC0415 - float32 need not wait half a second for it
 
-        calibration = read_calibration(layout.CALIBRATION, config.backbone.input_pixels, config.resize)
         content = quantize(content, config.quantization, calibration)
     check_builtin(content, name)
     check_scheme(content, config.quantization, name)

@@ -1,21 +1,31 @@
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline.bottlenecks import bottlenecks
 from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.errors import PipelineError
-from pipeline.files import layout
+from pipeline.files import layout, write_bytes
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.interpreter import Model
-from pipeline.takes.tables import read_parquet
+from pipeline.takes.splits import Block, Take
+from pipeline.takes.tables import FRAMES, read_parquet, to_parquet
+from pipeline.takes.train_sample import sample_train_frames
 from tests import tiny_models, tiny_project
 
 
-def run(scheme: str, resize: str = "stretch") -> None:
-    bottlenecks(BottlenecksStage(resize, tiny_project.BACKBONE, tiny_models.SCHEMES[scheme]))
+def run(scheme: str, resize: str = "stretch", **changes: str) -> None:
+    bottlenecks(BottlenecksStage(resize, tiny_project.BACKBONE, replace(tiny_models.SCHEMES[scheme], **changes)))
+
+
+def features(scheme: str) -> np.ndarray:
+    table = read_parquet(layout.bottlenecks(scheme) / "frames/cup/train.mp4.parquet")
+    return np.stack(table["feature"].to_numpy())
 
 
 @pytest.mark.parametrize("scheme", ["float32", "int8"])
@@ -60,3 +70,52 @@ def test_too_few_calibration_pictures(folder: Path) -> None:
         run("int8")
     assert not layout.bottlenecks("int8").exists()
     assert not layout.backbone("int8").exists()
+
+
+def test_a_head_may_be_trained_on_float_features_which_are_not_computed_again(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_project.make()
+    run("float32")
+    run("int8")
+    own, quantized = features("int8"), layout.backbone("int8").read_bytes()
+    assert not np.array_equal(own, features("float32"))
+    capsys.readouterr()
+    run("int8", features="float32")
+    assert "0 takes computed, 6 reused" in capsys.readouterr().err
+    assert np.array_equal(features("int8"), features("float32"))
+    assert layout.backbone("int8").read_bytes() == quantized
+
+
+def test_calibration_on_train_frames_records_them_and_needs_no_fixed_pictures(folder: Path) -> None:
+    tiny_project.make()
+    run("int8")
+    fixed = layout.backbone("int8").read_bytes()
+    assert not (layout.bottlenecks("int8") / "calibration.csv").exists()
+    shutil.rmtree(layout.CALIBRATION)
+    run("int8", calibration="train")
+    assert layout.backbone("int8").read_bytes() != fixed
+    assert (layout.bottlenecks("int8") / "calibration.csv").read_text(encoding="utf-8").splitlines() == [
+        "take,frame_id",
+        *(f"cup/train.mp4,0-{i}" for i in range(tiny_project.NUM_FRAMES)),
+        *(f"rote Möhre/train.mp4,3-{i}" for i in range(tiny_project.NUM_FRAMES)),
+    ]
+
+
+def test_a_sample_takes_turns_over_labels_takes_and_time(folder: Path) -> None:
+    takes = []
+    for label, name, num_frames in [("a", "1", 2), ("a", "2", 9), ("b", "3", 9), ("b", "4", 9)]:
+        ids = [f"{name}{i}" for i in range(num_frames)]
+        table = pa.table([ids, [None] * num_frames, [b""] * num_frames], schema=FRAMES)
+        takes.append(Take(label, name, Path(), "", (Block(label, name, "", "", "train", 0.0, 1.0),)))
+        write_bytes(layout.FRAMES / takes[-1].table, to_parquet(table))
+    takes.append(Take("b", "tested", Path(), "", (Block("b", "tested", "", "", "test", 0.0, 1.0),)))
+    sample = sample_train_frames(takes, layout.FRAMES, 10)
+    assert [frame.frame_id for frame in sample] == ["10", "11", "21", "24", "27", "31", "34", "37", "42", "46"]
+    assert {frame.take for frame in sample} == {"a/1", "a/2", "b/3", "b/4"}
+    assert len(sample_train_frames(takes, layout.FRAMES, 1000)) == 29
+
+
+def test_a_sample_of_nothing(folder: Path) -> None:
+    with pytest.raises(PipelineError, match=r"no train frame in data/frames/(.|\n)*choose calibration: fixed"):
+        sample_train_frames([], layout.FRAMES, 10)

@@ -144,8 +144,8 @@ def test_algorithm_that_refuses_the_rule():
         ({"weight_type": "real"}, "quantization.weight_type: real\n.*one of float, int"),
         ({"weight_bits": 5}, r"weight_bits: 5(.|\n)*\(int, 8, 8\) or \(int, 4, 8\)(.|\n)*conf/quantization/int8.yaml"),
         ({"rounding": "up"}, "quantization.rounding: up\n.*one of nearest, calibrated"),
-        ({"features": "int4"}, "quantization.features: int4\n.*one of own"),
-        ({"calibration": "test"}, "quantization.calibration: test\n.*one of fixed"),
+        ({"features": "int4"}, "quantization.features: int4\n.*one of own, float32"),
+        ({"calibration": "test"}, "quantization.calibration: test\n.*one of fixed, train"),
         (
             {"rounding": "calibrated", "algorithm": "MSE"},
             "rounding: calibrated with .*algorithm: MSE\n.*min_max_uniform",

@@ -10,8 +10,8 @@ from pipeline.errors import PipelineError
 KINDS = ("none", "weight_only", "dynamic", "static")
 WEIGHT_TYPES = ("float", "int")
 ROUNDINGS = ("nearest", "calibrated")
-FEATURES = ("own",)
-CALIBRATIONS = ("fixed",)
+FEATURES = ("own", "float32")
+CALIBRATIONS = ("fixed", "train")
 MIN_MAX = "min_max_uniform_quantize"
 _FLOAT_BITS = 32
 
@@ -32,8 +32,10 @@ class QuantizationConfig:
         algorithm: How the scales of weights are chosen: a value of litert_quantizer's AlgorithmName.
         rounding: `nearest` takes each weight to its nearest step; `calibrated` takes them all to where the layers'
             outputs change least on the calibration pictures, and corrects the biases (see pipeline.litert.rounding).
-        features: What the head is trained on: `own` features, of the backbone of this scheme.
-        calibration: What is measured on: `fixed` is data/calibration.
+        features: What the head is trained on: `own` features, of the backbone of this scheme; or `float32`, those of
+            the float backbone, as is usual elsewhere.
+        calibration: What is measured on: `fixed` is data/calibration; `train` is a sample of the train frames, spread
+            over labels and takes, so that a new take makes another backbone and computes all bottlenecks anew.
     """
 
     scheme: str = MISSING
