@@ -26,7 +26,8 @@ from pipeline.files import write_text
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from pipeline.images.codec import read_photo
 from pipeline.images.resize_choices import RESIZE_CHOICES
-from pipeline.litert.foreign import embedded_labels, measure_foreign, output_operator, read_classifier
+from pipeline.litert.foreign import embedded_labels, output_operator, read_classifier
+from pipeline.litert.measure import measure
 from pipeline.litert.runtimes import Normalization, classify, open_classifier
 from pipeline.metrics.classification import Predictions
 from pipeline.metrics.classification import score as metrics_of
@@ -265,7 +266,7 @@ def _metrics(predictions: Predictions, num_bins: int) -> dict[str, Any]:
 
 
 def _costs(path: Path, config: EvaluateConfig) -> dict[str, Any]:
-    measured = measure_foreign(
+    measured = measure(
         path,
         num_threads=config.num_threads,
         num_warmup=config.num_warmup_runs,

@@ -14,8 +14,9 @@ from pipeline.files import layout, write_bytes
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.flatbuffer import read_model
 from pipeline.litert.flatbuffer import write_model as packed
-from pipeline.litert.foreign import embedded_labels, measure_foreign, measure_here, output_operator
+from pipeline.litert.foreign import embedded_labels, output_operator
 from pipeline.litert.head import append_head
+from pipeline.litert.measure import measure, measure_here
 from pipeline.litert.runtimes import open_classifier, to_rectangle
 from pipeline.metrics.probabilities import to_probabilities
 from pipeline.score import main
@@ -272,7 +273,7 @@ def test_a_file_that_cannot_be_written(model: Path, capsys: pytest.CaptureFixtur
 def test_a_model_that_cannot_be_measured(folder: Path) -> None:
     Path("bad.tflite").write_bytes(b"1234TFL3")
     with pytest.raises(PipelineError, match=r"bad.tflite cannot be measured: "):
-        measure_foreign(Path("bad.tflite"), num_threads=1, num_warmup=0, num_runs=1)
+        measure(Path("bad.tflite"), num_threads=1, num_warmup=0, num_runs=1)
 
 
 def test_what_is_measured(folder: Path) -> None:

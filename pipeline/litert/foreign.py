@@ -1,26 +1,12 @@
-"""What there is to ask of a classifier that the project did not make: its labels, what its outputs are, its costs.
+"""What there is to ask of a classifier that the project did not make: its labels, and what its outputs are."""
 
-`python -m pipeline.litert.foreign MODEL ...` measures the costs, in a process of its own like `measure`, whose method
-it shares; `measure` itself insists on the project's kind of model.
-"""
-
-import argparse
-import dataclasses
 import io
-import json
-import subprocess
-import sys
-import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
 
 from pipeline.errors import PipelineError
 from pipeline.litert.flatbuffer import operator_name, read_model
 from pipeline.litert.interpreter import load_interpreter
-from pipeline.litert.measure import _PERCENTILES, _PROJECT, Measurement, _peak_bytes, _start_watching_memory
 from pipeline.litert.runtimes import Signature, signature
 
 _CHANGES_NO_VALUE = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE")
@@ -74,68 +60,5 @@ def output_operator(content: bytes) -> str:
     return "" if operator is None else operator_name(model, operator)
 
 
-def measure_foreign(path: Path, *, num_threads: int, num_warmup: int, num_runs: int) -> Measurement:
-    """Measure a classifier in a fresh process; see `measure.measure`.
-
-    Raises:
-        PipelineError: If the process fails; its last line tells why.
-    """
-    numbers = (num_threads, num_warmup, num_runs)
-    command = [sys.executable, "-m", "pipeline.litert.foreign", str(path.resolve()), *map(str, numbers)]
-    finished = subprocess.run(command, cwd=_PROJECT, capture_output=True, text=True, check=False)
-    if finished.returncode:
-        reason = (finished.stderr.strip().splitlines() or ["no message"])[-1]
-        raise _unreadable(path, f"cannot be measured: {reason}", "see that memory is not short")
-    return Measurement(**json.loads(finished.stdout))
-
-
-def measure_here(path: Path, num_threads: int, num_warmup: int, num_runs: int) -> Measurement:
-    """Measure a classifier in this process, which should have done nothing else before."""
-    before = _start_watching_memory()
-    run = _runner(path.read_bytes(), num_threads)
-    for _ in range(num_warmup):
-        run()
-    latencies_ms = [run() for _ in range(num_runs)]
-    percentiles = np.percentile(latencies_ms, _PERCENTILES)
-    return Measurement(
-        latency_ms={f"p{rank}": round(float(value), 3) for rank, value in zip(_PERCENTILES, percentiles, strict=True)},
-        peak_memory_bytes=max(_peak_bytes() - before, 0),
-        num_threads=num_threads,
-    )
-
-
-def _runner(content: bytes, num_threads: int) -> Callable[[], float]:
-    """Return what runs the model once on noise and tells how many milliseconds that took."""
-    interpreter = load_interpreter(content, num_threads)
-    taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    noise = np.random.default_rng(0).integers(0, 256, taken["shape"]).astype(taken["dtype"])
-    if taken["dtype"] is np.float32:
-        noise = noise / np.float32(127.5) - 1
-
-    def run() -> float:
-        start = time.perf_counter()
-        interpreter.set_tensor(taken["index"], noise)
-        interpreter.invoke()
-        interpreter.get_tensor(given["index"])
-        return (time.perf_counter() - start) * 1000
-
-    return run
-
-
 def _unreadable(path: Path, what: str, remedy: str) -> PipelineError:
     return PipelineError(found=f"{path} {what}", expected="a .tflite file that LiteRT can run", remedy=remedy)
-
-
-def main() -> None:
-    """Print the measurement as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path)
-    for name in ("num_threads", "num_warmup", "num_runs"):
-        parser.add_argument(name, type=int)
-    arguments = parser.parse_args()
-    measurement = measure_here(arguments.model, arguments.num_threads, arguments.num_warmup, arguments.num_runs)
-    sys.stdout.write(json.dumps(dataclasses.asdict(measurement)) + "\n")
-
-
-if __name__ == "__main__":
-    main()
