@@ -9,6 +9,7 @@ Needs mediapipe (`make setup-dev`) and, on Linux, libegl1 and libgles2.
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,8 @@ def main() -> None:
     for scheme in params["quantization"]:
         content = layout.model(scheme).read_bytes()
         model = Model(content)
-        phone = answers(camera, open_classifier(content, runtime="mediapipe", resize="stretch"), f"{scheme}: phone")
+        with closing(open_classifier(content, runtime="mediapipe", resize="stretch")) as classifier:
+            phone = answers(camera, classifier, f"{scheme}: phone")
         rows[scheme, "camera's frame, phone's resize"] = row(phone, answers(camera, with_phones_resize(model), "same"))
         rows[scheme, "stored frame, phone's resize"] = row(
             phone, answers(stored, with_phones_resize(model), "evaluate")
