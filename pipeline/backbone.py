@@ -1,8 +1,8 @@
 """Stage `backbone`: builds the backbone in Keras and converts it.
 
-Reads conf/backbone/<choice>.yaml and the weights that it names; writes models/backbone/converted.tflite: a uint8
-picture in, a float32 feature vector out, with the normalization inside. It depends on no take, so no take can make it
-stale.
+Reads conf/backbone/ (DVC tracks what the stage `architecture` made of it) and the weights that it names; writes
+models/backbone/converted.tflite: a uint8 picture in, a float32 feature vector out, with the normalization inside. It
+depends on no take, so no take can make it stale.
 """
 
 import sys
@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.backbones.build import build_backbone, convert, largest_difference
 from pipeline.config.application import run_stage
 from pipeline.config.backbone import BackboneConfig, BackboneStage
+from pipeline.config.backbone_names import overrides
 from pipeline.errors import PipelineError
 from pipeline.files import layout, write_bytes
 
@@ -63,7 +64,7 @@ def _probes(input_pixels: int) -> np.ndarray:
 
 def main() -> None:
     """Run the stage from the command line."""
-    run_stage("backbone", BackboneStage, backbone)
+    run_stage("backbone", BackboneStage, backbone, {"backbone": overrides})
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.config.application import run_stage
+from pipeline.config.backbone_names import overrides
 from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes, write_text
 from pipeline.files.full_disk import telling_full_disk
@@ -187,7 +188,7 @@ def _job(kind: str, source: Path, take: Take, features: FeatureExtractor) -> Tak
 
 def main() -> None:
     """Run the stage from the command line."""
-    run_stage("bottlenecks", BottlenecksStage, bottlenecks)
+    run_stage("bottlenecks", BottlenecksStage, bottlenecks, {"backbone": overrides})
 
 
 if __name__ == "__main__":

@@ -15,9 +15,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from pipeline.config.application import CONF_FOLDER, print_error, register, typed
+from pipeline.config.application import CONF_FOLDER, expanded, print_error, register, typed
+from pipeline.config.architecture import ArchitectureStage
 from pipeline.config.augment import AugmentStage
 from pipeline.config.backbone import BackboneStage
+from pipeline.config.backbone_names import overrides as backbone_overrides
+from pipeline.config.backbone_names import resolve
 from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.config.deploy import DeployStage
 from pipeline.config.engine import engine_config
@@ -39,6 +42,7 @@ STAGES: Mapping[str, type[Any]] = {
     "split": SplitStage,
     "frames": FramesStage,
     "augment": AugmentStage,
+    "architecture": ArchitectureStage,
     "backbone": BackboneStage,
     "bottlenecks": BottlenecksStage,
     "train": TrainStage,
@@ -98,7 +102,7 @@ def check_choices(params: Mapping[str, Any]) -> None:
         raise _wrong(f"`quantization: {schemes}`", "each scheme once", "remove the repetition")
     for scheme in schemes:
         one_of("quantization", scheme, choices_of("quantization"))
-    one_of("backbone", params["backbone"], choices_of("backbone"))
+    resolve(str(params["backbone"]))
     one_of("resize", params["resize"], RESIZE_CHOICES)
     engine_config(str(params["engine"]))
     if layout.REFERENCE_SCHEME not in schemes:
@@ -124,7 +128,9 @@ def check_stage(name: str, schema: type[Any], params: Mapping[str, Any], scheme:
     """Compose a stage's configuration as its command would, and check types and ranges."""
     names = [field.name for field in fields(schema)]
     choices = {"backbone": params["backbone"], "quantization": scheme}
-    overrides = [f"{group}={choices[group]}" for group in _GROUPS if group in names]
+    overrides = expanded(
+        [f"{group}={choices[group]}" for group in _GROUPS if group in names], {"backbone": backbone_overrides}
+    )
     values = {key: params[key] for key in names if key in params and key not in _GROUPS}
     try:
         typed(_merged(compose(name, overrides), values | ({"scheme": scheme} if "scheme" in names else {})))

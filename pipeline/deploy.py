@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.application import run_stage
+from pipeline.config.backbone_names import overrides
 from pipeline.config.deploy import DeployStage
 from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes, write_text
 from pipeline.images.codec import decode_jpeg
@@ -152,7 +153,7 @@ def _json(content: object) -> str:
 
 def main() -> None:
     """Run the stage from the command line."""
-    run_stage("deploy", DeployStage, deploy)
+    run_stage("deploy", DeployStage, deploy, {"backbone": overrides})
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.application import run_stage
+from pipeline.config.backbone_names import overrides
 from pipeline.config.evaluate import LITERT, REFERENCE, EvaluateStage
 from pipeline.files import layout, write_text
 from pipeline.images.codec import decode_jpeg
@@ -149,7 +150,7 @@ def _costs(config: EvaluateStage) -> dict[str, object]:
 
 def main() -> None:
     """Run the stage from the command line."""
-    run_stage("evaluate", EvaluateStage, evaluate)
+    run_stage("evaluate", EvaluateStage, evaluate, {"backbone": overrides})
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.config.application import run_stage
+from pipeline.config.backbone_names import overrides
 from pipeline.config.quantization import QuantizationConfig
 from pipeline.config.quantize import QuantizeStage
 from pipeline.errors import PipelineError
@@ -98,7 +99,7 @@ def _broken(found: str) -> PipelineError:
 
 def main() -> None:
     """Run the stage from the command line."""
-    run_stage("quantize", QuantizeStage, quantize)
+    run_stage("quantize", QuantizeStage, quantize, {"backbone": overrides})
 
 
 if __name__ == "__main__":

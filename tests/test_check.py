@@ -48,7 +48,20 @@ def test_every_choice_composes(params: dict[str, Any], backbone: str, scheme: st
 def test_unknown_backbone_names_key_value_and_choices(params: dict[str, Any]) -> None:
     message = refusal(params | {"backbone": "resnet"})
     assert "backbone: resnet" in message
-    assert "one of efficientnet_lite0, efficientnet_lite1, efficientnet_lite2" in message
+    for base in choices_of("backbone"):
+        assert f"\n    {base}[_" in message
+    assert "efficientnet_lite1[_<pixels>], pixels 240 or any from 32" in message
+
+
+@pytest.mark.parametrize("value", [None, 224, ["efficientnet_lite0"], {"efficientnet_lite0": 224}])
+def test_a_backbone_that_is_no_name(params: dict[str, Any], value: object) -> None:
+    assert f"backbone: {value}\n  expected: one of these" in refusal(params | {"backbone": value})
+
+
+def test_a_resolution_of_a_backbone_passes_and_a_width_that_it_has_not_does_not(params: dict[str, Any]) -> None:
+    check(params | {"backbone": "efficientnet_lite0_192"})
+    message = refusal(params | {"backbone": "efficientnet_lite0_050_192"})
+    assert "backbone: efficientnet_lite0_050_192\n  expected: efficientnet_lite0[_<pixels>], pixels 224" in message
 
 
 def test_unknown_scheme(params: dict[str, Any]) -> None:

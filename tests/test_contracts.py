@@ -109,9 +109,19 @@ def test_a_stage_tracks_every_conf_file_that_it_composes(name: str) -> None:
         assert f"conf/{name}.yaml" in tracked or all(
             leaf == "???" for key, value in values.items() if key != "defaults" for leaf in leaves(value)
         )
-    for group in ("backbone", "quantization"):
-        composed = any(isinstance(entry, dict) and group in entry for entry in values["defaults"])
-        assert any(key.startswith(f"conf/{group}/") for key in tracked) == composed
+    composed = {group for entry in values["defaults"] if isinstance(entry, dict) for group in entry}
+    assert any(key.startswith("conf/quantization/") for key in tracked) == ("quantization" in composed)
+    # A name of a backbone is no file's name: `architecture` reads the folder, the others what it made of the name.
+    assert ("conf/backbone" in DVC_DEPS[name]) == (name == "architecture")
+    assert (str(layout.ARCHITECTURE) in tracked) == ("backbone" in composed and name != "architecture")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "check"])
+def test_a_stage_that_composes_a_backbone_understands_its_names(name: str) -> None:
+    composes = "backbone: ???" in (PROJECT / f"conf/{name}.yaml").read_text()
+    code = (PROJECT / f"pipeline/{name}.py").read_text()
+    assert ('{"backbone": overrides})' in code) == composes
+    assert ("backbone=${backbone}" in DVC[name]["cmd"]) == composes
 
 
 def leaves(value: object) -> list[object]:
@@ -142,6 +152,7 @@ def test_paths_in_dvc_yaml_are_those_of_the_code() -> None:
         "split": [str(layout.SPLITS)],
         "frames": [str(layout.FRAMES)],
         "augment": [str(layout.AUGMENTED)],
+        "architecture": [str(layout.ARCHITECTURE)],
         "backbone": [str(layout.CONVERTED_BACKBONE)],
         "bottlenecks": [str(layout.backbone(scheme)), str(layout.bottlenecks(scheme))],
         "train": [str(layout.head(scheme)), str(layout.training_curves(scheme))],

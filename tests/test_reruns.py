@@ -3,8 +3,11 @@
 No stage runs. dvc.lock is written for made-up outputs, a value is edited, and `dvc status` names what is stale.
 """
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +17,9 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from pipeline.architecture import as_yaml
+from pipeline.config.backbone_names import architecture_of, bases, resolve
+from pipeline.files import layout
 from pipeline.images.resize_choices import RESIZE_CHOICES
 from tests.conftest import PROJECT
 
@@ -22,6 +28,7 @@ STAGES: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["sta
 ALWAYS = {"check"}  # reads all of params.yaml and conf/, so every edit runs it
 # conf files that say how work is spread, kept or logged, never what comes out: no stage may track them.
 HOW_NOT_WHAT = ("conf/cache.yaml", "conf/engine", "conf/quiet.yaml")
+ARCHITECTURE = str(layout.ARCHITECTURE)  # made of conf/backbone/ by the stage `architecture`, and tracked like conf/
 
 Key = tuple[str, ...]
 
@@ -42,7 +49,7 @@ def another(key: Key, value: Any) -> Any:
     if isinstance(value, int | float):
         return value + 1
     if isinstance(value, list):
-        return value[:-1]
+        return value[:-1] if value else ["added"]
     choices = [path.stem for path in sorted((PROJECT / "conf" / key[-1]).glob("*.yaml"))]
     if key == ("deploy",):
         choices = PARAMS["quantization"]
@@ -71,6 +78,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": without_code(STAGES)}, sort_keys=False))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        command = [sys.executable, "-m", "pipeline.architecture", f"backbone={PARAMS['backbone']}"]
+        subprocess.run(command, env=os.environ | {"PYTHONPATH": str(PROJECT)}, check=True)
         patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("site_cache")))
         Repo.init(no_scm=True)
         with Repo() as repo:
@@ -161,15 +170,16 @@ def test_one_more_in_a_list_runs_what_is_new(project: Path, name: str) -> None:
 
 
 def conf_files() -> list[str]:
-    """Return the conf files that the choices in params.yaml make use of."""
-    groups = [f"backbone/{PARAMS['backbone']}", *(f"quantization/{scheme}" for scheme in PARAMS["quantization"])]
+    """Return the conf files that the choices in params.yaml make use of, and what was made of conf/backbone/."""
+    schemes = [f"quantization/{scheme}" for scheme in PARAMS["quantization"]]
     top = sorted(path.stem for path in (PROJECT / "conf").glob("*.yaml"))
-    return [f"conf/{name}.yaml" for name in (*top, *groups)]
+    return [*(f"conf/{name}.yaml" for name in (*top, *schemes)), ARCHITECTURE]
 
 
 def conf_values(file: str) -> list[Key]:
     """Return the keys of all values that a conf file decides (??? stands in params.yaml, defaults only compose)."""
-    values = yaml.safe_load((PROJECT / file).read_text())
+    made = as_yaml(architecture_of(resolve(PARAMS["backbone"]).base))
+    values = yaml.safe_load(made if file == ARCHITECTURE else (PROJECT / file).read_text())
     return [key for key, value in leaves(values) if value != "???" and key != ("defaults",)]
 
 
@@ -182,7 +192,7 @@ def tracked() -> set[tuple[str, str]]:
     for name, stage in STAGES.items():
         for scheme in PARAMS["quantization"] if "matrix" in stage else [""]:
             for entry in stage.get("params", []):
-                file = str(*entry).replace("${backbone}", PARAMS["backbone"]).replace("${item.scheme}", scheme)
+                file = str(*entry).replace("${item.scheme}", scheme)
                 found.add((f"{name}@{scheme}" if scheme else name, file))
     return {(stage, file) for stage, file in found if stage not in ALWAYS}
 
@@ -204,6 +214,7 @@ def test_a_stage_tracks_each_conf_file_that_decides_something() -> None:
 
 def test_files_of_choices_that_are_not_made_and_of_how_to_work_rerun_nothing(project: Path) -> None:
     others = {str(path.relative_to(project)) for path in project.glob("conf/*/*.yaml")} - set(conf_files())
+    others = {file for file in others if not file.startswith("conf/backbone/")}
     others |= {file for file in conf_files() if file.startswith(HOW_NOT_WHAT)}
     for file in others:
         with (project / file).open("a") as text:
@@ -213,3 +224,20 @@ def test_files_of_choices_that_are_not_made_and_of_how_to_work_rerun_nothing(pro
         shutil.copy(PROJECT / file, project / file)
     assert others
     assert found == set()
+
+
+def test_an_edit_of_an_architecture_chosen_or_not_reruns_what_looks_it_up(project: Path) -> None:
+    # The stages behind wait for what comes of it: ARCHITECTURE is among the files of the test of values.
+    chosen = resolve(PARAMS["backbone"]).base
+    for base in (chosen, next(base for base in bases() if base != chosen)):
+        with edited(project / f"conf/backbone/{base}.yaml", ("width",)):
+            assert changed_files() == {"architecture": {"conf/backbone"}}
+
+
+def test_a_remark_in_what_an_architecture_is_reruns_nothing_behind(project: Path) -> None:
+    path = project / ARCHITECTURE
+    text = path.read_text()
+    path.write_text("# A remark.\n" + text)
+    found = stale()
+    path.write_text(text)
+    assert found == {"architecture"}

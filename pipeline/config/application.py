@@ -3,8 +3,9 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import hydra
@@ -17,9 +18,12 @@ from pipeline.errors import PipelineError
 CONF_FOLDER = Path(__file__).resolve().parents[2] / "conf"
 
 Stage = TypeVar("Stage")
+Choices = Mapping[str, Callable[[str], list[str]]]  # groups whose choices mean more than the name of a file
 
 
-def run_stage(name: str, schema: type[Stage], stage: Callable[[Stage], None]) -> None:
+def run_stage(
+    name: str, schema: type[Stage], stage: Callable[[Stage], None], choices: Choices = MappingProxyType({})
+) -> None:
     """Run a stage on the configuration that Hydra composes from conf/<name>.yaml and the command line.
 
     A `PipelineError` is printed without a traceback and ends the process with status 1. Ctrl-C ends it with status 130,
@@ -29,8 +33,15 @@ def run_stage(name: str, schema: type[Stage], stage: Callable[[Stage], None]) ->
         name: Stage name; conf/<name>.yaml lists `<name>_schema` first in its defaults.
         schema: Dataclass that types the configuration.
         stage: Does the work.
+        choices: For each group whose choices are not just names of files in conf/<group>/: what turns a choice into
+            Hydra overrides, before Hydra sees it.
     """
     register(name, schema)
+    try:
+        sys.argv[1:] = expanded(sys.argv[1:], choices)
+    except PipelineError as error:
+        print_error(name, error)
+        sys.exit(1)
     stage = _importable(name, stage)
 
     def task(config: DictConfig) -> None:
@@ -56,6 +67,19 @@ def _importable(name: str, stage: Callable[[Stage], None]) -> Callable[[Stage], 
     if stage.__module__ != "__main__":
         return stage
     found: Callable[[Stage], None] = getattr(importlib.import_module(f"pipeline.{name}"), stage.__name__)
+    return found
+
+
+def expanded(arguments: Sequence[str], choices: Choices) -> list[str]:
+    """Replace each `<group>=<choice>` by the overrides that it stands for, and leave all else as it is.
+
+    Raises:
+        PipelineError: If a choice means nothing.
+    """
+    found = []
+    for argument in arguments:
+        group, _, choice = argument.partition("=")
+        found += choices[group](choice) if group in choices else [argument]
     return found
 
 
