@@ -111,7 +111,7 @@ def test_the_first_run_runs_every_stage_in_order(project: Project) -> None:
     ran, printed = project.first_run  # type: ignore[attr-defined]
     matrix = [f"{stage}@{scheme}" for stage in ("bottlenecks", "train", "quantize", "evaluate") for scheme in SCHEMES]
     assert sorted(ran) == sorted(
-        ["check", "split", "frames", "augment", "backbone", *matrix, "report", "gate", "deploy"]
+        ["check", "split", "frames", "augment", "architecture", "backbone", *matrix, "report", "gate", "deploy"]
     )
     assert ran[0] == "check"
     assert "Traceback" not in printed
@@ -180,7 +180,7 @@ def test_plots_and_experiments_read_well(project: Project) -> None:
         (
             "backbone: efficientnet_lite0",
             "backbone: efficientnet_lite1",
-            {"backbone", "bottlenecks", "quantize", "evaluate", "deploy"},
+            {"architecture", "backbone", "bottlenecks", "quantize", "evaluate", "deploy"},
         ),
         ("per_second: 4", "per_second: 3", {"frames"}),
         ("learning_rate: 0.001", "learning_rate: 0.002", {"train"}),
@@ -195,6 +195,27 @@ def test_an_edit_makes_stale_what_depends_on_it(project: Project, old: str, new:
     finally:
         project.edit(new, old)
     assert stale == changed | {"check"}
+
+
+def test_a_resolution_in_the_name_of_the_backbone_reruns_what_it_changes(project: Project) -> None:
+    project.edit("backbone: efficientnet_lite0", "backbone: efficientnet_lite0_64")
+    ran, printed = project.repro("bottlenecks@float32")
+    changed = project.json("dvc", "params", "diff", "--json")
+    tracked = project.run("git", "ls-files", "models/backbone/architecture.yaml")
+    project.edit("backbone: efficientnet_lite0_64", "backbone: efficientnet_lite0")
+    assert ran == ["architecture", "backbone", "bottlenecks@float32"]
+    assert "efficientnet_lite0_64, width 1, 64 x 64 pixels" in printed
+    assert changed["models/backbone/architecture.yaml"]["input_pixels"] == {"old": 224, "new": 64, "diff": -160}
+    assert tracked  # in Git, so that the line above works in a clone that has no cache
+    project.repro()  # everything comes back from DVC's cache
+    assert project.repro()[0] == []
+
+
+def test_an_edit_of_an_architecture_that_is_not_chosen_reruns_nothing_else(project: Project) -> None:
+    project.edit("depth: 1.1", "depth: 1.2", "conf/backbone/efficientnet_lite1.yaml")
+    assert project.repro()[0] == ["check", "architecture"]
+    project.edit("depth: 1.2", "depth: 1.1", "conf/backbone/efficientnet_lite1.yaml")
+    project.repro()
 
 
 def test_one_more_take_computes_one_take(project: Project) -> None:
