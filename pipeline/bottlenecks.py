@@ -11,7 +11,7 @@ import csv
 import io
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import pyarrow as pa
 from pipeline.config.application import run_stage
 from pipeline.config.backbone_names import overrides
 from pipeline.config.bottlenecks import BottlenecksStage
+from pipeline.config.quantization import QuantizationConfig
 from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes, write_text
 from pipeline.files.full_disk import telling_full_disk
 from pipeline.images.calibration import read_calibration
@@ -39,6 +40,8 @@ from pipeline.takes.train_sample import sample_train_frames
 from pipeline.takes.versions import versions
 
 _VERSION = 1  # raise it when this stage gives other bytes for the same input and settings
+# What makes the quantized backbone, beside libraries: it is kept under the hash of this code, not a number to raise.
+QUANTIZER_CODE = ("litert/flatbuffer.py", "litert/interpreter.py", "litert/quantizer.py", "litert/rounding.py")
 NUM_TRAIN_CALIBRATION = 100  # frames of a sample; about as many as data/calibration has pictures
 
 _of_thread = threading.local()  # the model that a thread has loaded, with the hash of its file
@@ -120,12 +123,32 @@ def quantized_backbone(config: BottlenecksStage, calibration: npt.NDArray[np.uin
     name = f"{config.backbone.name} as {config.quantization.scheme}"
     content = layout.CONVERTED_BACKBONE.read_bytes()
     if config.quantization.kind != "none":
-        from pipeline.litert.quantizer import quantize  # noqa: PLC0415 - float32 need not wait half a second for it
-
-        content = quantize(content, config.quantization, calibration)
+        content = _quantized(content, config.quantization, calibration)
     check_builtin(content, name)
     check_scheme(content, config.quantization, name)
     return content
+
+
+def _quantized(content: bytes, config: QuantizationConfig, calibration: npt.NDArray[np.uint8]) -> bytes:
+    """Quantize a model, or take it from the cache: one more take must not cost the seconds that this takes."""
+    cache = project_cache()
+    parts = {
+        "stage": "bottlenecks, backbone",
+        "code": [sha256_of_file(Path(__file__).parent / file) for file in QUANTIZER_CODE],
+        "libraries": versions("ai-edge-litert", "flatbuffers", "litert-quantizer", "numpy"),
+        "model": sha256_of_bytes(content),
+        "scheme": asdict(config),
+        "calibration": [calibration.shape, sha256_of_bytes(calibration.tobytes())],
+    }
+    key = key_of(parts)
+    kept = cache.get(key)
+    if kept is not None:
+        return kept
+    from pipeline.litert.quantizer import quantize  # noqa: PLC0415 - float32 need not wait half a second for it
+
+    quantized = quantize(content, config, calibration)
+    cache.put(key, quantized)
+    return quantized
 
 
 class FeatureExtractor:

@@ -1,22 +1,30 @@
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
-from pipeline.bottlenecks import bottlenecks
+from pipeline.bottlenecks import QUANTIZER_CODE, bottlenecks
 from pipeline.config.bottlenecks import BottlenecksStage
+from pipeline.config.quantization import QuantizationConfig
 from pipeline.errors import PipelineError
 from pipeline.files import layout, write_bytes
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.interpreter import Model
+from pipeline.litert.quantizer import quantize
+from pipeline.takes.cache import project_cache
 from pipeline.takes.splits import Block, Take
 from pipeline.takes.tables import FRAMES, read_parquet, to_parquet
 from pipeline.takes.train_sample import sample_train_frames
 from tests import tiny_models, tiny_project
+from tests.conftest import PROJECT
+from tests.test_contracts import all_imports_of
+from tests.test_takes import damage
 
 
 def run(scheme: str, resize: str = "stretch", **changes: str) -> None:
@@ -119,3 +127,61 @@ def test_a_sample_takes_turns_over_labels_takes_and_time(folder: Path) -> None:
 def test_a_sample_of_nothing(folder: Path) -> None:
     with pytest.raises(PipelineError, match=r"no train frame in data/frames/(.|\n)*choose calibration: fixed"):
         sample_train_frames([], layout.FRAMES, 10)
+
+
+@pytest.fixture
+def quantized(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list that gets the scheme of each backbone that is really quantized, not taken from the cache."""
+    calls: list[str] = []
+
+    def counted(content: bytes, config: QuantizationConfig, calibration: np.ndarray) -> bytes:
+        calls.append(config.scheme)
+        return quantize(content, config, calibration)
+
+    monkeypatch.setattr("pipeline.litert.quantizer.quantize", counted)
+    return calls
+
+
+@pytest.mark.parametrize("how", ["nothing", "truncate", "flip", "empty", "folder"])
+def test_a_backbone_is_quantized_once_and_is_the_same_whatever_the_cache_holds(
+    folder: Path, quantized: list[str], how: str
+) -> None:
+    tiny_project.make()
+    run("int8")
+    content = layout.backbone("int8").read_bytes()
+    if how != "nothing":
+        damage(project_cache(), how)
+    for _ in range(2):
+        layout.backbone("int8").unlink()
+        run("int8")
+        assert layout.backbone("int8").read_bytes() == content
+    assert quantized == ["int8"] * (1 if how == "nothing" else 2)
+
+
+def other_picture() -> None:
+    Image.fromarray(tiny_project.picture(0, seed=2000)).save(layout.CALIBRATION / "00.png")
+
+
+def other_backbone() -> None:
+    layout.CONVERTED_BACKBONE.write_bytes(tiny_models.backbone(depth=2))
+
+
+@pytest.mark.parametrize("change", [other_picture, other_backbone])
+def test_what_a_quantized_backbone_depends_on_quantizes_it_again(
+    folder: Path, quantized: list[str], change: Callable[[], None]
+) -> None:
+    tiny_project.make()
+    run("int8")
+    change()
+    run("int8")
+    run("int8", resize="crop")
+    run("int16")
+    assert quantized == ["int8", "int8", "int8", "int16"]
+
+
+def test_a_quantized_backbone_is_kept_under_the_hash_of_all_code_that_makes_it() -> None:
+    code = PROJECT / "pipeline"
+    used = all_imports_of(code / "litert/quantizer.py")
+    assert {str(path.relative_to(code)) for path in used if path.parent.name not in ("config", "errors")} == {
+        *QUANTIZER_CODE
+    }

@@ -32,6 +32,11 @@ def test_stretch_equals_its_definition(height: int, width: int, side: int, seed:
     assert np.array_equal(to_model_input(rgb, side, "stretch"), by_definition(rgb, side))
 
 
+def test_a_picture_of_a_few_pixels_enlarged_a_hundred_times() -> None:
+    rgb = noise(2, 1)
+    assert np.array_equal(to_model_input(rgb, 200, "stretch"), by_definition(rgb, 200))
+
+
 def test_the_native_size_is_left_alone() -> None:
     rgb = noise(224, 224)
     for resize in ("stretch", "crop", "pad"):

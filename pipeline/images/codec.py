@@ -40,7 +40,7 @@ def decode_jpeg(content: bytes) -> Rgb:
         uint8 [height, width, 3], 0..255.
     """
     with Image.open(io.BytesIO(content), formats=("JPEG",)) as picture:
-        return np.array(picture.convert("RGB"))
+        return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))  # convert copies an RGB picture
 
 
 def read_photo(path: Path, *, width_pixels: int) -> Rgb:
