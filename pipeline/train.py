@@ -15,7 +15,9 @@ import numpy as np
 from pipeline.config.application import run_stage
 from pipeline.config.train import TrainStage
 from pipeline.files import layout, write_bytes, write_text
-from pipeline.heads.training import Examples, train_head
+from pipeline.files.full_disk import telling_full_disk
+from pipeline.heads.examples import Examples, FeatureFile
+from pipeline.heads.training import train_head
 from pipeline.takes.splits import TRAIN, VALIDATION, Take, labels_of, read_takes
 from pipeline.takes.tables import read_parquet
 
@@ -54,14 +56,18 @@ def read_examples(folder: Path, takes: list[Take], part: str) -> Examples:
         part: `train` gives frames and their augmented copies, `validation` gives frames.
 
     Returns:
-        The examples; label indices follow `labels_of(takes)`.
+        The examples, in a file beside the bottlenecks; label indices follow `labels_of(takes)`.
+
+    Raises:
+        PipelineError: If the disk is full.
     """
-    tables = list(_tables_of_part(folder, takes, part))
-    num_rows = [len(vectors) for _, vectors in tables]
-    features = np.empty((sum(num_rows), tables[0][1].shape[1] if tables else 0), np.float32)
-    np.concatenate([vectors for _, vectors in tables], out=features)
-    labels = labels_of(takes)
-    return Examples(features, np.repeat([labels.index(label) for label, _ in tables], num_rows))
+    features, labels = FeatureFile(folder.parent), labels_of(takes)
+    label_indices = [np.zeros(0, np.int64)]
+    with telling_full_disk(folder):
+        for label, vectors in _tables_of_part(folder, takes, part):
+            features.append(vectors)
+            label_indices.append(np.full(len(vectors), labels.index(label)))
+    return Examples(features, np.concatenate(label_indices))
 
 
 def _tables_of_part(folder: Path, takes: list[Take], part: str) -> Iterator[tuple[str, np.ndarray]]:

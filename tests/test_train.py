@@ -1,10 +1,13 @@
 import io
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.bottlenecks import bottlenecks
@@ -12,8 +15,9 @@ from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.config.train import TrainStage
 from pipeline.errors import PipelineError
 from pipeline.files import layout
+from pipeline.heads.examples import Examples, FeatureFile
 from pipeline.heads.head_file import read_head
-from pipeline.heads.training import Examples, _class_weights, train_head
+from pipeline.heads.training import _class_weights, train_head
 from pipeline.takes.splits import read_takes
 from pipeline.train import read_examples, train
 from tests import tiny_models, tiny_project
@@ -35,7 +39,7 @@ def test_a_head_learns_and_its_file_holds_the_best_checkpoint(folder: Path) -> N
     head = read_head(layout.head("int8"))
     assert head.labels == tiny_project.LABELS
     validation = read_examples(layout.bottlenecks("int8"), read_takes(layout.SPLITS), "validation")
-    logits = validation.features @ head.weights + head.bias
+    logits = np.asarray(validation.features) @ head.weights + head.bias
     accuracy = float(np.mean(logits.argmax(1) == validation.label_indices))
     best = curves.loc[curves["validation_loss"].idxmin()]
     assert accuracy == pytest.approx(best["validation_accuracy"]) == 1.0
@@ -91,6 +95,34 @@ def test_examples_are_frames_and_copies_to_train_but_frames_alone_to_validate(fo
     takes = read_takes(layout.SPLITS)
     counts = {part: len(read_examples(layout.bottlenecks("float32"), takes, part)) for part in ("train", "validation")}
     assert counts == {"train": 2 * 2 * tiny_project.NUM_FRAMES, "validation": 2 * tiny_project.NUM_FRAMES}
+
+
+def test_features_in_a_file_train_the_very_same_head(folder: Path) -> None:
+    examples, validation = blobs((40, 40)), blobs((9, 9), 1)
+    files = [FeatureFile(folder), FeatureFile(folder)]
+    for file, source in zip(files, (examples, validation), strict=True):
+        for start in range(0, len(source), 7):
+            file.append(np.asarray(source.features)[start : start + 7])
+    heads = [
+        train_head(*pair, ["a", "b"], tiny_project.TRAINING, title="", log_folder=Path("logs")).file
+        for pair in (
+            (examples, validation),
+            (Examples(files[0], examples.label_indices), Examples(files[1], validation.label_indices)),
+        )
+    ]
+    assert heads[0] == heads[1]
+    assert [path.name for path in folder.iterdir()] == ["logs"]
+
+
+@given(st.lists(st.integers(0, 29), max_size=50))
+def test_a_feature_file_gives_any_rows_as_an_array_does(indices: list[int]) -> None:
+    vectors = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
+    file = FeatureFile(Path(tempfile.gettempdir()))
+    for part in (vectors[:11], vectors[11:11], vectors[11:]):
+        file.append(part)
+    assert np.array_equal(file[np.array(indices, int)], vectors[np.array(indices, int)])
+    assert np.array_equal(np.asarray(file), vectors)
+    assert file.shape == vectors.shape
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK no zip"])

@@ -13,23 +13,8 @@ from tqdm import tqdm
 
 from pipeline.backbones.quiet_tensorflow import keras, tensorflow
 from pipeline.config.train import TrainingConfig
+from pipeline.heads.examples import Examples
 from pipeline.heads.head_file import LOGITS_LAYER, pack
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Bottlenecks with their labels.
-
-    Attributes:
-        features: float32 [num_examples, feature_length].
-        label_indices: int64 [num_examples], indices into the labels.
-    """
-
-    features: npt.NDArray[np.float32]
-    label_indices: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.label_indices)
 
 
 @dataclass(frozen=True)
@@ -163,7 +148,8 @@ def _shuffled(num_examples: int, batch_size: int, seed: int) -> Iterator[npt.NDA
 
 def _validation_batches(examples: Examples, config: TrainingConfig) -> tensorflow.data.Dataset:
     size = len(examples) if config.validation_batch_size == -1 else config.validation_batch_size
-    return tensorflow.data.Dataset.from_tensor_slices((examples.features, examples.label_indices)).batch(size).cache()
+    arrays = (np.asarray(examples.features), examples.label_indices)
+    return tensorflow.data.Dataset.from_tensor_slices(arrays).batch(size).cache()
 
 
 def _curves(history: dict[str, list[float]], config: TrainingConfig) -> pd.DataFrame:
