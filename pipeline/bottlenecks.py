@@ -24,7 +24,6 @@ from pipeline.config.backbone_names import overrides
 from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.config.quantization import QuantizationConfig
 from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes, write_text
-from pipeline.files.full_disk import telling_full_disk
 from pipeline.images.calibration import read_calibration
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
@@ -68,8 +67,7 @@ def bottlenecks(config: BottlenecksStage) -> None:
     )
     if calibration.record:
         write_text(layout.bottlenecks(scheme) / "calibration.csv", calibration.record)
-    with telling_full_disk(layout.backbone(scheme), len(content)):
-        write_bytes(layout.backbone(scheme), content)
+    write_bytes(layout.backbone(scheme), content)
 
 
 @dataclass(frozen=True)

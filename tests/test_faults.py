@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.bottlenecks import bottlenecks
 from pipeline.config.bottlenecks import BottlenecksStage
+from pipeline.config.engine import EngineConfig, RayConfig
 from pipeline.errors import PipelineError
 from pipeline.files import layout
 from pipeline.files.full_disk import telling_full_disk
@@ -23,18 +24,20 @@ from pipeline.takes.jobs import TakeJob
 from pipeline.takes.staging import staged
 from tests import kill_stages, tiny_models, tiny_project
 from tests.conftest import PROJECT
+from tests.test_engines import needs_ray
 from tests.test_takes import job, run
 
 # `NUM_KILLS=300 pytest tests/test_faults.py` for a long run.
 NUM_KILLS = int(os.environ.get("NUM_KILLS", "10"))
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "VIEWFINDER_CACHE"} | {
-    "PYTHONPATH": str(PROJECT)
+    "PYTHONPATH": f"{PROJECT}{os.pathsep}."
 }
 
 
 def begin(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, *arguments],
+        start_new_session=True,
         cwd=folder,
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
@@ -63,7 +66,8 @@ import pyarrow as pa
 from pipeline.config.application import run_stage
 from pipeline.config.frames import FramesStage
 from pipeline.takes.cache import TakeCache
-from pipeline.takes.engines import LocalEngine
+from pipeline.config.engine import EngineConfig, RayConfig
+from pipeline.takes.engines import engine_of
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.runner import map_takes
 
@@ -73,27 +77,42 @@ def compute(seconds):
 
 def stage(config):
     jobs = [TakeJob(str(s), Path(f"{s}.parquet"), f"{s:064x}", partial(compute, s)) for s in (86400, 0, 86401)]
-    map_takes(jobs, Path("data/frames"), stage="frames", engine=LocalEngine(2), cache=TakeCache(Path("cache")))
+    map_takes(jobs, Path("data/frames"), stage="frames", engine=engine_of(ENGINE), cache=TakeCache(Path("cache")))
 
 def main():
     run_stage("frames", FramesStage, stage)
 """
 
 
-def test_ctrl_c_stops_at_once_and_keeps_what_was_done(folder: Path) -> None:
-    (folder / "interrupted.py").write_text(INTERRUPTED)
+ENGINES = {"local": EngineConfig("local", 2), "ray": RayConfig("ray", num_workers=2, address="", max_retries=0)}
+
+
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=needs_ray)])
+def test_ctrl_c_stops_at_once_and_keeps_what_was_done(folder: Path, engine: str) -> None:
+    (folder / "interrupted.py").write_text(f"{INTERRUPTED}\nENGINE = {ENGINES[engine]}\n")
     settings = ["frames.per_second=1", "frames.width=64"]
-    code = "import sys; sys.path.insert(0, '.'); import interrupted; interrupted.main()"
+    code = "import interrupted; interrupted.main()"
     with begin("-c", code, *settings, folder=folder) as process:
         while not list(Path("data").glob(".frames.*/0.parquet")):
             assert process.poll() is None, process.communicate()[1]
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to worker processes, too
         _, errors = process.communicate()
     assert process.returncode == 130
-    assert "frames: interrupted; finished takes are kept" in errors
+    assert errors.splitlines()[-1] == "frames: interrupted; finished takes are kept, `dvc repro` goes on from there"
     assert "Traceback" not in errors
     assert list(Path("data").iterdir()) == []
     assert len(list(Path("cache").glob("??/*"))) == 1
+
+
+def test_ctrl_c_while_a_stage_imports_its_libraries(folder: Path) -> None:
+    with begin("-X", "importtime", "-m", "pipeline.train", folder=folder) as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().endswith("| pipeline\n"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert process.returncode == 130
+    assert [line for line in errors.splitlines() if not line.startswith("import time:")] == ["", "interrupted"]
 
 
 def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +157,22 @@ def test_a_disk_that_is_full_when_the_backbone_is_written(folder: Path, monkeypa
     with pytest.raises(PipelineError, match=r"while writing models/backbone/float32.tflite \(.* MB free\)"):
         bottlenecks(stage)
     assert [path.name for path in layout.backbone("float32").parent.iterdir()] == ["converted.tflite"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_told_whatever_a_stage_was_writing(folder: Path) -> None:
+    (folder / "full.py").write_text(
+        "from pipeline.config.application import run_stage\n"
+        "from pipeline.config.split import SplitStage\n"
+        "def stage(config): open('/dev/full', 'wb', 0).write(b'x')\n"
+        "def main(): run_stage('split', SplitStage, stage)\n"
+    )
+    settings = ["split.validation_percent=10", "split.test_percent=10"]
+    with begin("-c", "import full; full.main()", *settings, folder=folder) as process:
+        _, errors = process.communicate()
+    assert process.returncode == 1
+    assert errors.startswith(f"\nsplit: no space left on the disk while writing {folder} (")
+    assert "Traceback" not in errors
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from pipeline.errors import PipelineError
+from pipeline.files.full_disk import telling_full_disk
 
 CONF_FOLDER = Path(__file__).resolve().parents[2] / "conf"
 
@@ -26,8 +28,8 @@ def run_stage(
 ) -> None:
     """Run a stage on the configuration that Hydra composes from conf/<name>.yaml and the command line.
 
-    A `PipelineError` is printed without a traceback and ends the process with status 1. Ctrl-C ends it with status 130,
-    at once: threads in the middle of a take are not waited for.
+    A `PipelineError` or a full disk is told without a traceback and ends the process with status 1. Ctrl-C ends it with
+    status 130, at once: threads in the middle of a take are not waited for.
 
     Args:
         name: Stage name; conf/<name>.yaml lists `<name>_schema` first in its defaults.
@@ -46,17 +48,29 @@ def run_stage(
 
     def task(config: DictConfig) -> None:
         try:
-            stage(typed(config))
+            with telling_full_disk(Path.cwd()):
+                stage(typed(config))
         except PipelineError as error:
             print_error(name, error)
             sys.exit(1)
 
     try:
+        _answer_ctrl_c_by_an_exception()
         hydra.main(version_base="1.3", config_path=str(CONF_FOLDER), config_name=name)(task)()
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
         sys.stderr.write(f"\n{name}: interrupted; finished takes are kept, `dvc repro` goes on from there\n")
         sys.stderr.flush()
         os._exit(130)  # sys.exit would wait for the threads
+
+
+def _answer_ctrl_c_by_an_exception() -> None:
+    """Let Ctrl-C clean up what is begun; `pipeline/__init__.py` has let it end the process while modules were imported.
+
+    A process that was told to ignore it, as one behind `nohup` is, goes on ignoring it.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _importable(name: str, stage: Callable[[Stage], None]) -> Callable[[Stage], None]:

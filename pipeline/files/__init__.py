@@ -5,6 +5,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from pipeline.files.full_disk import telling_full_disk
+
 _CHUNK_BYTES = 1 << 20
 
 
@@ -13,17 +15,21 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     The content goes to a temporary file in the same folder, which then takes the name in one step.
     Missing folders are made.
+
+    Raises:
+        PipelineError: If the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)  # mkstemp gives 0600, which other users of a shared project cannot read
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with telling_full_disk(path, len(content)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            Path(temporary).chmod(0o644)  # mkstemp gives 0600, which other users of a shared project cannot read
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
 
 
 def write_text(path: Path, content: str) -> None:

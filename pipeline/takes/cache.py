@@ -23,7 +23,6 @@ from pipeline.config.application import print_error
 from pipeline.config.cache import cache_config
 from pipeline.errors import PipelineError
 from pipeline.files import write_bytes
-from pipeline.files.full_disk import telling_full_disk
 from pipeline.takes.main_project import main_project
 
 CACHE_VARIABLE = "VIEWFINDER_CACHE"
@@ -87,10 +86,9 @@ class TakeCache:
         """
         path = self.path_of(key)
         try:
-            with telling_full_disk(path, len(content)):
-                if path.parent.is_file():
-                    _remove(path.parent)
-                write_bytes(path, _digest(key, content) + content)
+            if path.parent.is_file():
+                _remove(path.parent)
+            write_bytes(path, _digest(key, content) + content)
         except OSError as error:
             raise PipelineError(
                 found=f"the take cache {self.folder} cannot be written ({error.strerror})",
