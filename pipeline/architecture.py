@@ -35,7 +35,7 @@ def as_yaml(config: BackboneConfig) -> str:
 def summary(config: BackboneConfig) -> str:
     """Return one line for a person: name, width, resolution, and what is published for them."""
     figures = [
-        f"{value / unit:.3g} {what}"
+        f"{float(f'{value / unit:.3g}'):,g} {what}"
         for value, unit, what in (
             (config.num_parameters, 1e6, "M parameters"),
             (config.num_multiply_adds, 1e6, "M multiply-adds"),

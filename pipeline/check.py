@@ -73,7 +73,8 @@ def check(params: object) -> None:
     check_keys(params)
     check_choices(params)
     for name, schema in STAGES.items():
-        for scheme in params["quantization"]:
+        differs = {"quantization", "scheme"} & {field.name for field in fields(schema)}
+        for scheme in params["quantization"] if differs else [layout.REFERENCE_SCHEME]:
             check_stage(name, schema, params, scheme)
 
 

@@ -15,6 +15,7 @@ from pipeline.architecture import architecture, as_yaml, summary
 from pipeline.config import backbone_names, plain
 from pipeline.config.application import CONF_FOLDER, expanded, register, typed
 from pipeline.config.architecture import ArchitectureStage
+from pipeline.config.backbone import width_key
 from pipeline.config.backbone_names import Resolved, architecture_of, bases, overrides, resolve
 from pipeline.errors import PipelineError
 from pipeline.files import layout
@@ -126,9 +127,16 @@ def test_an_unknown_architecture_is_refused_with_all_that_there_are(name: str) -
     with pytest.raises(PipelineError) as caught:
         resolve(name)
     assert caught.value.found == f"backbone: {name}"
+    assert caught.value.remedy.startswith("correct `backbone` in params.yaml")
     listed = caught.value.expected.splitlines()[1:]
     assert [line.split("[")[0].strip() for line in listed] == bases()
     assert "    mobilenet_v1[_025 | _050 | _100][_<pixels>], pixels 128, 160, 224 or any from 32" in listed
+
+
+@pytest.mark.usefixtures("conf")
+def test_a_name_with_a_slip_is_told_what_is_near() -> None:
+    with pytest.raises(PipelineError, match=r"\(near it: mobilenet_v1\b"):
+        resolve("mobilnet_v1")
 
 
 @pytest.mark.usefixtures("conf")
@@ -178,14 +186,12 @@ def test_an_architectures_own_name_changes_nothing(base: str) -> None:
 
 
 @pytest.mark.parametrize("base", bases())
-def test_every_width_and_resolution_that_a_file_offers_composes(base: str) -> None:
+def test_the_first_width_and_resolution_that_a_file_offers_compose(base: str) -> None:
     own = architecture_of(base)
-    widths = [f"_{backbone_names.width_key(width)}" for width in own.widths] or [""]
-    names = [f"{base}{width}_{pixels}" for width in widths for pixels in own.resolutions or [own.input_pixels]]
-    for name in names:
-        found = composed(CONF_FOLDER, name).backbone
-        assert found.name == name
-        assert name.endswith(f"_{found.input_pixels}")
+    width, pixels = (own.widths or [own.width])[0], (own.resolutions or [own.input_pixels])[0]
+    name = f"{base}{f'_{width_key(width)}' if own.widths else ''}_{pixels}"
+    found = composed(CONF_FOLDER, name).backbone
+    assert (found.name, found.width, found.input_pixels) == (name, width, pixels)
 
 
 def test_the_stage_writes_the_file(folder: Path) -> None:

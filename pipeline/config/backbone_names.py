@@ -5,6 +5,7 @@ percent and three digits, and the pixels are the side of the input. A number alo
 pixels. `mobilenet_0.50_160`, as retrain.py wrote it, is `mobilenet_v1_050_160`.
 """
 
+import difflib
 import re
 from dataclasses import asdict, dataclass, replace
 
@@ -38,19 +39,7 @@ def resolve(name: str) -> Resolved:
     Raises:
         PipelineError: If there is no such architecture, or it does not come in that width or resolution.
     """
-    modern = _modern(name)
-    base = _base_of(modern, name)
-    config = architecture_of(base)
-    widths = {width_key(width): width for width in config.widths}
-    numbers = _NUMBERS.fullmatch(modern.removeprefix(base))
-    if numbers is None:
-        raise _refusal(name, f"{base}{_offers(config)}")
-    width, pixels = numbers["width"], numbers["pixels"]
-    if width is None and pixels in widths:
-        width, pixels = pixels, None
-    if width not in {None, *widths} or (pixels and int(pixels) < config.min_input_pixels):
-        raise _refusal(name, f"{base}{_offers(config)}")
-    return Resolved(base, widths[width] if width else None, int(pixels) if pixels else None)
+    return _resolved(name)[0]
 
 
 def overrides(name: str) -> list[str]:
@@ -61,8 +50,7 @@ def overrides(name: str) -> list[str]:
     Raises:
         PipelineError: If the name means nothing (see `resolve`).
     """
-    resolved = resolve(name)
-    own = architecture_of(resolved.base)
+    resolved, own = _resolved(name)
     meant = replace(
         own,
         width=own.width if resolved.width is None else resolved.width,
@@ -87,6 +75,23 @@ def architecture_of(base: str) -> BackboneConfig:
         PipelineError: If it does not hold what it should.
     """
     return read_plain(f"backbone/{base}.yaml", BackboneConfig)
+
+
+def _resolved(name: str) -> tuple[Resolved, BackboneConfig]:
+    """Return what a name says, and what its file says."""
+    modern = _modern(name)
+    base = _base_of(modern, name)
+    config = architecture_of(base)
+    widths = {width_key(width): width for width in config.widths}
+    numbers = _NUMBERS.fullmatch(modern.removeprefix(base))
+    if numbers is None:
+        raise _refusal(name, f"{base}{_offers(config)}")
+    width, pixels = numbers["width"], numbers["pixels"]
+    if width is None and pixels in widths:
+        width, pixels = pixels, None
+    if width not in {None, *widths} or (pixels and int(pixels) < config.min_input_pixels):
+        raise _refusal(name, f"{base}{_offers(config)}")
+    return Resolved(base, widths[width] if width else None, int(pixels) if pixels else None), config
 
 
 def _modern(name: str) -> str:
@@ -128,4 +133,6 @@ def _figures(own: BackboneConfig, meant: BackboneConfig) -> PublishedFigures:
 
 
 def _refusal(name: str, expected: str) -> PipelineError:
-    return PipelineError(found=f"backbone: {name}", expected=expected, remedy="correct `backbone` in params.yaml")
+    near = ", ".join(difflib.get_close_matches(name, bases()))
+    remedy = f"correct `backbone` in params.yaml{f' (near it: {near})' if near else ''}"
+    return PipelineError(found=f"backbone: {name}", expected=expected, remedy=remedy)
