@@ -2,60 +2,123 @@
 
 import functools
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from pipeline.backbones import efficientnet_lite
+from pipeline.backbones import applications, efficientnet_lite
+from pipeline.backbones.imagenet import imagenet_weights
 from pipeline.backbones.quiet_tensorflow import keras, tensorflow
+from pipeline.backbones.random_weights import set_random_weights
 from pipeline.backbones.silence import silenced
 from pipeline.backbones.torch_weights import read_state_dict, weights_of_package
-from pipeline.config.backbone import BackboneConfig
+from pipeline.backbones.weight_files import (
+    KERAS_SUFFIXES,
+    SAFETENSORS_SUFFIX,
+    checked_path,
+    load_keras_weights,
+    load_safetensors,
+    read_safetensors,
+)
+from pipeline.config.backbone import BackboneConfig, expected_feature_length
 from pipeline.errors import PipelineError
 
-# A family is a module with `build` and `load_weights`, like the one here.
-FAMILIES = {"efficientnet_lite": efficientnet_lite}
-# What `weights` in conf/backbone/ may say.
-WEIGHTS = ("package",)
+# Endings of files that `weights` in conf/backbone/ may name.
+SUFFIXES = (".h5", ".hdf5", ".safetensors", ".pth")
 NUM_IMAGENET_CLASSES = 1000
 
 
-def build_backbone(config: BackboneConfig, *, classifier: bool = False) -> keras.Model:
-    """Build the backbone that a configuration describes, with its pretrained weights.
+def build_backbone(config: BackboneConfig, *, classifier: bool = False, batch_size: int | None = 1) -> keras.Model:
+    """Build the backbone that a configuration describes, with its weights.
 
     Args:
         config: A choice of conf/backbone/.
-        classifier: Whether to keep the ImageNet classifier, to check the weights against what they should recognize.
+        classifier: Whether to keep the ImageNet classifier, to check the weights against what they should recognize;
+            EfficientNet-Lite has one.
+        batch_size: Pictures a call; None, for training, means any number.
 
     Returns:
-        A model from uint8 [1, input_pixels, input_pixels, 3], RGB 0..255, to the feature vector, float32
-        [1, feature_length], or to probabilities of ImageNet's classes, float32 [1, 1000].
+        A flat model from "image", uint8 [batch_size, input_pixels, input_pixels, 3], RGB 0..255, to "features", float32
+        [batch_size, feature_length], or to probabilities of ImageNet's classes, float32 [batch_size, 1000].
 
     Raises:
         PipelineError: The configuration names no known family or kind of weights, or does not fit the weights; the
-            weights' package is missing or another one; or the picture is too small.
+            weights are missing, damaged or other ones; or the picture is too small.
     """
     _check_choice(config, "family", tuple(FAMILIES))
-    _check_choice(config, "weights", WEIGHTS)
-    family = FAMILIES[config.family]
-    content = weights_of_package(config.weights_package, config.weights_sha256)
-    model = family.build(
-        width=config.width,
-        depth=config.depth,
-        input_pixels=config.input_pixels,
-        mean=config.mean,
-        std=config.std,
-        num_classes=NUM_IMAGENET_CLASSES if classifier else None,
-    )
-    feature_length = model.get_layer("features").output.shape[-1]
-    if feature_length != config.feature_length:
+    model = FAMILIES[config.family](config, classifier, batch_size)
+    feature_length, expected = int(model.get_layer("features").output.shape[-1]), expected_feature_length(config)
+    if feature_length != expected:
         raise PipelineError(
-            found=f"feature_length: {config.feature_length} in conf/backbone/{config.name}.yaml",
+            found=f"feature_length: {expected} in conf/backbone/{config.name}.yaml",
             expected=f"{feature_length}, the length of this architecture's feature vector",
             remedy=f"write feature_length: {feature_length}",
         )
-    family.load_weights(model, read_state_dict(content, config.weights_package), config.weights_package)
     return model
+
+
+def _efficientnet_lite(config: BackboneConfig, classifier: bool, batch_size: int | None) -> keras.Model:
+    model = efficientnet_lite.build(
+        width=config.width,
+        depth=config.depth,
+        input_pixels=config.input_pixels,
+        mean=config.mean[0],
+        std=config.std[0],
+        num_classes=NUM_IMAGENET_CLASSES if classifier else None,
+        batch_size=batch_size,
+    )
+    if config.weights == "random":
+        set_random_weights(model)
+    elif config.weights == "package":
+        content = weights_of_package(config.weights_package, config.weights_sha256)
+        efficientnet_lite.load_weights(model, read_state_dict(content, config.weights_package), config.weights_package)
+    else:
+        _load_path(model, config, _load_torch)
+    return model
+
+
+def _application(config: BackboneConfig, classifier: bool, batch_size: int | None) -> keras.Model:
+    if classifier:
+        raise PipelineError(
+            found=f"the ImageNet classifier of {config.name}",
+            expected="a backbone of the family efficientnet_lite; the weights of the others come without classifier",
+            remedy="ask for features, or for another backbone",
+        )
+    network = applications.network(config)
+    if config.weights == "random":
+        set_random_weights(network)
+    elif config.weights == "imagenet":
+        load_keras_weights(network, imagenet_weights(config))
+    else:
+        _load_path(network, config, load_safetensors)
+    return applications.on_pictures(network, config, batch_size)
+
+
+def _load_path(model: keras.Model, config: BackboneConfig, load_others: Callable[[keras.Model, Path], None]) -> None:
+    """Load weights from the file that `weights` names."""
+    if Path(config.weights).suffix not in SUFFIXES:
+        raise PipelineError(
+            found=f"weights: {config.weights} in conf/backbone/{config.name}.yaml",
+            expected="`package` (efficientnet_lite), `imagenet` (applications), `random`, or the path of a file "
+            f"that ends in {', '.join(SUFFIXES)}",
+            remedy="correct weights in that file",
+        )
+    path = checked_path(config)
+    (load_keras_weights if path.suffix in KERAS_SUFFIXES else load_others)(model, path)
+
+
+def _load_torch(model: keras.Model, path: Path) -> None:
+    """Load the weights of an EfficientNet-Lite by torch's names, or by timm's."""
+    tensors = (
+        read_safetensors(path) if path.suffix == SAFETENSORS_SUFFIX else read_state_dict(path.read_bytes(), str(path))
+    )
+    efficientnet_lite.load_weights(model, efficientnet_lite.without_timm_names(tensors), str(path))
+
+
+# A family builds its backbones with their weights.
+FAMILIES = {"efficientnet_lite": _efficientnet_lite, "applications": _application}
 
 
 def convert(model: keras.Model) -> bytes:

@@ -7,6 +7,7 @@ https://github.com/tensorflow/tpu/blob/master/models/official/efficientnet/lite/
 """
 
 import math
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,19 @@ NUM_STEM_CHANNELS = 32
 FEATURE_LENGTH = 1280
 MIN_INPUT_PIXELS = 32  # the network halves the picture five times
 BATCH_NORM_EPSILON = 1e-3
+
+# timm's names, https://github.com/huggingface/pytorch-image-models: stage and block, then the layer.
+_TIMM_BLOCK = re.compile(r"blocks\.(\d+)\.(\d+)\.(.+)")
+_TIMM_LAYERS = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
+_TIMM_FIRST_BLOCK = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
+_TIMM_OTHER_BLOCKS = {
+    "conv_pw": "_expand_conv",
+    "bn1": "_bn0",
+    "conv_dw": "_depthwise_conv",
+    "bn2": "_bn1",
+    "conv_pwl": "_project_conv",
+    "bn3": "_bn2",
+}
 
 
 class Stage(NamedTuple):
@@ -43,7 +57,14 @@ STAGES = (
 
 
 def build(
-    *, width: float, depth: float, input_pixels: int, mean: float, std: float, num_classes: int | None = None
+    *,
+    width: float,
+    depth: float,
+    input_pixels: int,
+    mean: float,
+    std: float,
+    num_classes: int | None = None,
+    batch_size: int | None = 1,
 ) -> keras.Model:
     """Build the network with random weights.
 
@@ -54,10 +75,11 @@ def build(
         mean: The graph computes (pixel - mean) / std.
         std: See mean.
         num_classes: None for the feature vector; a number for a classifier on top of it.
+        batch_size: Pictures a call; None for any number.
 
     Returns:
-        A model from "image", uint8 [1, input_pixels, input_pixels, 3], RGB 0..255, to "features", float32 [1, 1280],
-        0..6, or to "fc", float32 probabilities [1, num_classes].
+        A model from "image", uint8 [batch_size, input_pixels, input_pixels, 3], RGB 0..255, to "features", float32
+        [batch_size, 1280], 0..6, or to "fc", float32 probabilities [batch_size, num_classes].
 
     Raises:
         PipelineError: input_pixels is too small.
@@ -68,7 +90,7 @@ def build(
             expected=f"at least {MIN_INPUT_PIXELS}; EfficientNet-Lite halves the picture five times",
             remedy="raise input_pixels in conf/backbone/; 128 to 260 are sensible for pretrained weights",
         )
-    image = keras.Input((input_pixels, input_pixels, 3), batch_size=1, dtype="uint8", name="image")
+    image = keras.Input((input_pixels, input_pixels, 3), batch_size=batch_size, dtype="uint8", name="image")
     x = keras.layers.Rescaling(1 / std, -mean / std, name="normalization")(image)
     x = _convolution(x, "_conv_stem", "_bn0", NUM_STEM_CHANNELS, kernel_pixels=3, stride_pixels=2)
     x = _blocks(x, width, depth)
@@ -109,6 +131,28 @@ def load_weights(model: keras.Model, state_dict: dict[str, np.ndarray], name: st
             expected="the weights of this very architecture",
             remedy="make width and depth in conf/backbone/ those that the weights were trained with",
         )
+
+
+def without_timm_names(state_dict: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Give tensors that have timm's names (`blocks.1.0.conv_pw.weight`) the names that `load_weights` knows.
+
+    Args:
+        state_dict: Tensors by name; other names than timm's stay as they are.
+    """
+    if "conv_stem.weight" not in state_dict:
+        return state_dict
+    blocks = sorted({(int(m[1]), int(m[2])) for m in map(_TIMM_BLOCK.match, state_dict) if m})
+    return {_name_from_timm(name, blocks): value for name, value in state_dict.items()}
+
+
+def _name_from_timm(name: str, blocks: list[tuple[int, int]]) -> str:
+    match = _TIMM_BLOCK.match(name)
+    layer, _, part = (match[3] if match else name).rpartition(".")
+    if not match:
+        return f"{_TIMM_LAYERS.get(layer, layer)}.{part}"
+    names = _TIMM_FIRST_BLOCK if match[1] == "0" else _TIMM_OTHER_BLOCKS
+    index = blocks.index((int(match[1]), int(match[2])))
+    return f"_blocks.{index}.{names.get(layer, layer)}.{part}"
 
 
 def _blocks(x: keras.KerasTensor, width: float, depth: float) -> keras.KerasTensor:

@@ -4,6 +4,10 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from pipeline.config.ranges import one_of
+
+CHANNELS = ("rgb", "bgr")
+
 
 @dataclass
 class PublishedFigures:
@@ -18,11 +22,41 @@ class PublishedFigures:
 class BackboneConfig:
     """A backbone: its architecture, the picture that it takes, its weights, and what its authors published.
 
-    Each value stands in conf/backbone/<name>.yaml with its meaning, its unit and its source.
+    Each value stands in conf/backbone/<name>.yaml with its meaning, its unit and its source. What an architecture has
+    no use for is left out there; the defaults here stand for "none".
+
+    Attributes:
+        name: This choice, as params.yaml names it.
+        family: How it is built: a module in pipeline/backbones/.
+        application: Name of the constructor in keras.applications, with `family: applications`.
+        width: Factor on the number of channels.
+        depth: Factor on the number of blocks.
+        widths: Published widths; empty if the architecture has none.
+        resolutions: Sides of the input, in pixels, with weights or published figures of their own; empty if there is
+            only one.
+        input_pixels: Width and height of the input picture.
+        min_input_pixels: The smallest picture that the architecture takes.
+        feature_length: Numbers in a bottleneck (feature vector) at width 1, or at the only width.
+        feature_lengths: The same for widths at which it differs, by `width_key`.
+        mean: The graph computes (pixel - mean) / std, pixels 0..255; one number, or one for each of red, green, blue.
+        std: See mean.
+        channels: The order of channels that the weights were trained on. The picture is RGB in any case.
+        weights: `package`, `imagenet`, `random`, or the path of a file.
+        weights_package: Import name of the package, with `weights: package`.
+        weights_url: Where `weights: imagenet` comes from; {width}, {width_digits} and {pixels} are filled in.
+        weights_hashes: MD5 or SHA-256 of the files behind weights_url, as their authors publish them; the file must
+            have one of them. Empty if they publish none.
+        weights_sha256: Of the package's or the path's file.
+        num_parameters: Published, with the ImageNet classifier, at this width.
+        num_multiply_adds: Published, for one picture at this width and input_pixels.
+        imagenet_top1_percent: Published, float32, percent of the validation pictures.
+        source: Of what is published.
+        published: The same figures by `figures_key`, for every width and resolution.
     """
 
     name: str = MISSING
     family: str = MISSING
+    application: str = ""
     width: float = MISSING
     depth: float = MISSING
     widths: list[float] = field(default_factory=list)
@@ -30,16 +64,24 @@ class BackboneConfig:
     input_pixels: int = MISSING
     min_input_pixels: int = 32
     feature_length: int = MISSING
-    mean: float = MISSING
-    std: float = MISSING
+    feature_lengths: dict[str, int] = field(default_factory=dict)
+    mean: list[float] = MISSING
+    std: list[float] = MISSING
+    channels: str = "rgb"
     weights: str = MISSING
-    weights_package: str = MISSING
-    weights_sha256: str = MISSING
+    weights_package: str = ""
+    weights_url: str = ""
+    weights_hashes: list[str] = field(default_factory=list)
+    weights_sha256: str = ""
     num_parameters: int | None = None
     num_multiply_adds: int | None = None
     imagenet_top1_percent: float | None = None
-    source: str = MISSING
+    source: str | None = None
     published: dict[str, PublishedFigures] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without building the network."""
+        one_of("backbone.channels", self.channels, CHANNELS)
 
 
 @dataclass
@@ -62,3 +104,8 @@ def figures_key(config: BackboneConfig) -> str:
 def published_figures(config: BackboneConfig) -> PublishedFigures:
     """Return what is published for a configuration's very width and resolution; all None if nothing is."""
     return config.published.get(figures_key(config), PublishedFigures())
+
+
+def expected_feature_length(config: BackboneConfig) -> int:
+    """Return the length of a configuration's feature vector."""
+    return config.feature_lengths.get(width_key(config.width), config.feature_length)
