@@ -212,7 +212,7 @@ def test_an_unknown_family_is_refused():
     with pytest.raises(PipelineError) as caught:
         build_backbone(config_of("efficientnet_lite0", family="resnet"))
     assert caught.value.found == "family: resnet in conf/backbone/efficientnet_lite0.yaml"
-    assert caught.value.expected == "one of efficientnet_lite, applications"
+    assert caught.value.expected == "one of efficientnet_lite, applications, keras_file"
     assert "family" in caught.value.remedy
 
 

@@ -48,7 +48,7 @@ def test_unknown_backbone_names_key_value_and_choices(params: dict[str, Any]) ->
     message = refusal(params | {"backbone": "resnet"})
     assert "backbone: resnet" in message
     for base in choices_of("backbone"):
-        assert f"\n    {base}[_" in message
+        assert f"\n    {base}[" in message
     assert "efficientnet_lite1[_<pixels>], pixels 240 or any from 32" in message
 
 

@@ -112,6 +112,16 @@ def normalized(image: keras.KerasTensor, config: BackboneConfig) -> keras.KerasT
     )(image)
 
 
+class _LayerNormalization(keras.layers.LayerNormalization):  # type: ignore[misc]  # Keras is untyped
+    """The same numbers without negation, which the quantizer does not know."""
+
+    def call(self, inputs: Any) -> Any:
+        """Return (inputs - mean) / sqrt(variance + epsilon) * gamma + beta, over the last axis."""
+        centered = inputs - keras.ops.mean(inputs, -1, keepdims=True)
+        variance = keras.ops.mean(keras.ops.square(centered), -1, keepdims=True)
+        return centered * keras.ops.rsqrt(variance + self.epsilon) * self.gamma + self.beta
+
+
 class _Copier:
     """Copies layers one by one and calls the copies, for keras.models.clone_model.
 
@@ -131,7 +141,8 @@ class _Copier:
             return [self.copy(inner) for inner in layer.layers]
         settings = layer.get_config()
         settings["name"] = "features" if layer is self._last else self._names.get(layer.name, layer.name)
-        copied = layer.__class__.from_config(settings)
+        kind = _LayerNormalization if isinstance(layer, keras.layers.LayerNormalization) else layer.__class__
+        copied = kind.from_config(settings)
         if isinstance(layer, keras.layers.Layer):
             self.pairs.append((layer, copied))
         return copied

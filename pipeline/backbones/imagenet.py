@@ -113,11 +113,12 @@ def _without_download() -> list[str]:
 
 def _is_published(path: Path, hashes: list[str]) -> bool:
     """Tell whether a file has one of the hashes, MD5 or SHA-256; any has if none is known."""
-    found = {
-        hashlib.file_digest(path.open("rb"), "md5" if len(expected) == _MD5_DIGITS else "sha256").hexdigest()
-        for expected in hashes
-    }
-    return not hashes or bool(found & set(hashes))
+    return not hashes or any(_digest(path, len(expected)) == expected for expected in hashes)
+
+
+def _digest(path: Path, num_digits: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5" if num_digits == _MD5_DIGITS else "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Weights from files: Keras' own formats and safetensors. None of them can run code when it is read here."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +56,13 @@ def load_keras_weights(model: keras.Model, path: Path) -> None:
         PipelineError: The file is damaged, or the weights are those of another network; the layer is named.
     """
     try:
-        model.load_weights(str(path))
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            model.load_weights(str(path))
     except Exception as error:  # garbage raises almost anything: OSError, KeyError, ValueError, ...
         raise unfit(path, " ".join(str(error).split())) from error
+    if warned:  # Keras goes on with layers that it could not load
+        raise unfit(path, " ".join(str(warned[0].message).split()))
 
 
 def load_safetensors(model: keras.Model, path: Path) -> None:
