@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.files import layout
 from tests.test_sweep import SCHEME, StubProject
 
 pytest.importorskip("dvc_s3", reason="dvc-s3 is not installed (make setup-dev)")
@@ -56,7 +57,8 @@ def test_a_clone_pulls_from_s3_what_was_pushed_and_runs_nothing(bucket: None, tm
     project.ran()
 
     clone = project.clone("clone")
-    assert set(outputs(clone)) == {f"metrics/{name}.json" for name in (SCHEME, "deployed")}  # these are in Git
+    in_git = {str(layout.ARCHITECTURE), *(f"metrics/{name}.json" for name in (SCHEME, "deployed"))}
+    assert set(outputs(clone)) == in_git
     clone.run("dvc", "pull")
     assert outputs(clone) == outputs(project)
     clone.run("dvc", "repro")

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from pipeline.files import layout
 from tests.conftest import PROJECT
 from tests.test_reruns import without_code
 
@@ -37,11 +38,14 @@ digest = hashlib.sha256(" ".join(sys.argv[1:]).encode())
 for dep in map(pathlib.Path, stage["deps"]):
     for file in sorted(dep.rglob("*")) if dep.is_dir() else [dep]:
         digest.update(file.read_bytes() if file.is_file() else b"")
-for out in map(pathlib.Path, [*stage.get("outs", []), *(next(iter(m)) for m in stage.get("metrics", []))]):
+outs = [out if isinstance(out, str) else next(iter(out)) for key in ("outs", "metrics") for out in stage.get(key, [])]
+for out in map(pathlib.Path, outs):
     made = {{"accuracy": int(digest.hexdigest()[:3], 16) / 4096, "scheme": choices["item.scheme"]}}
+    made |= {{"name": choices.get("backbone", "")}}
     for file in [out] if out.suffix else [out / "rote Möhre/1.parquet", out / "2.parquet"]:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(made) if file.suffix == ".json" else f"{{file}} {{digest.hexdigest()}}")
+        of_keys = file.suffix in (".json", ".yaml")  # JSON is YAML
+        file.write_text(json.dumps(made) if of_keys else f"{{file}} {{digest.hexdigest()}}")
 """
 SCHEME = "float32"
 MAX_WAIT_SECONDS = 600  # after that the queue is taken for dead
@@ -114,26 +118,29 @@ class StubProject:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubProject]:
-    """A clone with a finished sweep over two backbones, as the README has it."""
+    """A clone with a finished sweep over two resolutions, as the README has it."""
     folder = tmp_path_factory.mktemp("sweep") / "project"
     folder.mkdir()
     made = StubProject.make(folder).clone("clone")
-    made.run("dvc", "exp", "run", "--queue", "-S", "backbone=efficientnet_lite0,efficientnet_lite1")
+    made.run("dvc", "exp", "run", "--queue", "-S", "backbone=efficientnet_lite0,efficientnet_lite0_192")
     made.run("dvc", "queue", "start")
     try:
-        wait_for_queue(made.folder)
+        wait_for_queue(made.folder, num_tasks=2)
         yield made
     finally:
         made.run("dvc", "queue", "stop", "--kill")
 
 
-def wait_for_queue(folder: Path) -> None:
-    """Wait until nothing is queued or running (`dvc queue status`, without the time that a new process takes)."""
+def wait_for_queue(folder: Path, num_tasks: int) -> None:
+    """Wait until all tasks have ended (`dvc queue status`, without the time that a new process takes).
+
+    A task that a worker has just taken is neither queued nor running for a moment, so those that ended are counted.
+    """
     end = time.monotonic() + MAX_WAIT_SECONDS
     while True:
         with Repo(str(folder)) as repo:
             statuses = [task["status"] for task in repo.experiments.celery_queue.status()]
-        if not {"Queued", "Running"} & set(statuses):
+        if sum(status not in ("Queued", "Running") for status in statuses) == num_tasks:
             return
         assert time.monotonic() < end, statuses
         time.sleep(0.5)
@@ -142,17 +149,20 @@ def wait_for_queue(folder: Path) -> None:
 def test_a_sweep_repeats_nothing_reads_well_and_leaves_to_git_only_what_is_gits(clone: StubProject) -> None:
     counted = Counter(line.split()[0] for line in clone.ran())
     assert [counted[stage] for stage in ("split", "frames", "augment")] == [1, 1, 1]
-    assert [counted[stage] for stage in ("backbone", "bottlenecks", "train", "deploy")] == [2, 2, 2, 2]
+    twice = ("architecture", "backbone", "bottlenecks", "train", "deploy")
+    assert {stage: counted[stage] for stage in twice} == dict.fromkeys(twice, 2)
 
     rows = csv.DictReader(io.StringIO(clone.run("dvc", "exp", "show", "--csv").replace("params.yaml:", "")))
     tried = {row["backbone"]: row for row in rows if row["Experiment"]}
     assert {name: row["State"] for name, row in tried.items()} == {
         "efficientnet_lite0": "Success",
-        "efficientnet_lite1": "Success",
+        "efficientnet_lite0_192": "Success",
     }
     assert len({float(row["metrics/deployed.json:accuracy"]) for row in tried.values()}) == 2
 
-    clone.run("dvc", "exp", "apply", tried["efficientnet_lite1"]["Experiment"])
+    clone.run("dvc", "exp", "apply", tried["efficientnet_lite0_192"]["Experiment"])
     assert (clone.folder / "models/deployed").is_dir()
-    changed = {line[3:] for line in clone.run("git", "status", "--porcelain").splitlines()}
-    assert changed == {"dvc.lock", "metrics/", "params.yaml"}
+    status = clone.run("git", "status", "--porcelain", "--untracked-files")
+    changed = {line[3:] for line in status.splitlines()}
+    metrics = {f"metrics/{name}.json" for name in (SCHEME, "deployed")}
+    assert changed == {"dvc.lock", "params.yaml", str(layout.ARCHITECTURE), *metrics}
