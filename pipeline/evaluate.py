@@ -9,12 +9,14 @@ runtimes agree is measured, too: the metrics have the same keys whichever runtim
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from pipeline.config.application import run_stage
 from pipeline.config.backbone_names import overrides
@@ -31,12 +33,27 @@ from pipeline.takes.tables import read_parquet
 
 @dataclass(frozen=True)
 class HeldOutFrame:
-    """One frame of the test part."""
+    """One frame of the test part. Its picture stays on the disk: all of them may be gigabytes.
+
+    Attributes:
+        frame_id: Its name.
+        take: "<label>/<take>".
+        label: What it shows.
+        images: Gives the pictures of the take's frames.
+        row: Which of them is this frame's.
+    """
 
     frame_id: str
     take: str
     label: str
-    image: bytes
+    images: Callable[[], pa.ChunkedArray]
+    row: int
+
+    @property
+    def image(self) -> bytes:
+        """Read the frame as JPEG."""
+        content: bytes = self.images()[self.row].as_py()
+        return content
 
 
 def evaluate(config: EvaluateStage) -> None:
@@ -66,10 +83,17 @@ def evaluate(config: EvaluateStage) -> None:
 
 def held_out_frames(takes: list[Take]) -> Iterator[HeldOutFrame]:
     """Yield the frames of the test part, in the order of the split file."""
+    read = lru_cache(maxsize=4)(_images)  # threads work on neighbouring frames, of two takes where one ends
     for take in (take for take in takes if take.has_part(TEST)):
-        table = read_parquet(layout.FRAMES / take.table)
-        for row in table.take(take.indices_of_part(TEST, table.num_rows)).to_pylist():
-            yield HeldOutFrame(row["frame_id"], f"{take.label}/{take.name}", take.label, row["image"])
+        path = layout.FRAMES / take.table
+        frame_ids = read_parquet(path, columns=["frame_id"])["frame_id"].to_pylist()
+        for row in take.indices_of_part(TEST, len(frame_ids)):
+            yield HeldOutFrame(frame_ids[row], f"{take.label}/{take.name}", take.label, partial(read, path), int(row))
+
+
+def _images(path: Path) -> pa.ChunkedArray:
+    """Read the encoded frames of a take."""
+    return read_parquet(path, columns=["image"])["image"]
 
 
 def predict(path: Path, frames: list[HeldOutFrame], resize: str, runtime: str, *, title: str) -> Predictions:
@@ -87,7 +111,7 @@ def predict(path: Path, frames: list[HeldOutFrame], resize: str, runtime: str, *
     """
     content = path.read_bytes()
     labels = tuple(read_labels(content))
-    pictures = [map(decode_jpeg, [frame.image]) for frame in frames]  # each is decoded when its turn comes
+    pictures = [map(_decoded, [frame]) for frame in frames]  # each is read and decoded when its turn comes
     open_one = partial(open_classifier, content, runtime=runtime, resize=resize)
     return Predictions(
         labels=labels,
@@ -96,6 +120,10 @@ def predict(path: Path, frames: list[HeldOutFrame], resize: str, runtime: str, *
         actual=np.array([labels.index(frame.label) for frame in frames]),
         probabilities=np.concatenate(classify(pictures, open_one, title=title, unit="frame")),
     )
+
+
+def _decoded(frame: HeldOutFrame) -> npt.NDArray[np.uint8]:
+    return decode_jpeg(frame.image)
 
 
 def _agreement_of_runtimes(

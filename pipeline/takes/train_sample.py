@@ -42,13 +42,13 @@ def sample_train_frames(takes: Sequence[Take], folder: Path, num_frames: int) ->
     Raises:
         PipelineError: If no take has a train frame.
     """
-    tables = {take: read_parquet(folder / take.table, ["frame_id", "image"]) for take in takes if take.has_part(TRAIN)}
-    choices = {take: take.indices_of_part(TRAIN, table.num_rows) for take, table in tables.items()}
+    lengths = {take: read_parquet(folder / take.table, ["frame_id"]).num_rows for take in takes if take.has_part(TRAIN)}
+    choices = {take: take.indices_of_part(TRAIN, length) for take, length in lengths.items()}
     shares = _shares({take: len(indices) for take, indices in choices.items()}, num_frames)
     sample = []
-    for take, share in shares.items():
+    for take, share in ((take, share) for take, share in shares.items() if share):
         indices = [choices[take][int((k + 0.5) * len(choices[take]) / share)] for k in range(share)]
-        rows = tables[take].take(indices).to_pylist()
+        rows = read_parquet(folder / take.table, ["frame_id", "image"]).take(indices).to_pylist()
         sample += [SampledFrame(f"{take.label}/{take.name}", row["frame_id"], row["image"]) for row in rows]
     if not sample:
         raise PipelineError(
