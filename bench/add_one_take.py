@@ -28,12 +28,12 @@ RATE = 30  # frames per second, as phones record
 LABELS = ("cup", "pen", "key", "box")
 
 
-def command(stage: str, params: Mapping[str, Any]) -> list[str]:
+def command(stage: str, params: Mapping[str, Any], scheme: str = "float32") -> list[str]:
     """Return a stage's command in dvc.yaml, with the values of params.yaml in their places."""
     template = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"][stage]["cmd"]
 
     def value(match: re.Match[str]) -> str:
-        found: Any = params | {"item": {"scheme": "float32"}}
+        found: Any = params | {"item": {"scheme": scheme}}
         for key in match[1].split("."):
             found = found[key]
         return str(found)

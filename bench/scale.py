@@ -1,0 +1,228 @@
+"""Time and memory of every stage against the number of frames: `python -m bench.scale [--frames 1000 10000 100000]`.
+
+Each stage runs as `dvc repro` runs it, by its command in dvc.yaml and with the values of params.yaml, in a process of
+its own, on takes of 100 frames: clips of 25 seconds, 1280 x 720, eight different ones again and again. Some bytes that
+no decoder reads tell the copies apart, so the take cache, which starts empty, spares nothing. 80 % of the takes are for
+training, 10 % each for validation and test.
+
+Seconds are on the clock. Memory is the largest resident size of the stage's process as the system counted it (what
+Ray's workers or DVC use is not in it). `ms/frame` staying the same down a column of one stage is what linear means.
+
+`--stages` runs only these, for which what earlier stages give is made up: frames and copies are eight pictures again
+and again, features are noise around a direction for each label. So training on 100,000 frames can be measured without
+computing their features: `--frames 100000 --stages train`.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import yaml
+
+from bench.add_one_take import LABELS, clip, command
+from bench.schemes import workspace
+from pipeline.files import layout, write_bytes
+from pipeline.images.codec import encode_jpeg
+from pipeline.litert.interpreter import Model
+from pipeline.takes.splits import TEST, TRAIN, VALIDATION, Block, Take, read_takes, write_splits
+from pipeline.takes.tables import AUGMENTED, FRAMES, bottlenecks_schema, to_parquet
+from tests.clips import write_clip
+
+PROJECT = Path(__file__).resolve().parents[1]
+STAGES = ("split", "frames", "augment", "bottlenecks", "train", "quantize", "evaluate", "report", "gate", "deploy")
+AFTER_TRAINING = STAGES[STAGES.index("quantize") :]
+FRAMES_PER_TAKE = 100
+NUM_PICTURES = 8
+MAX_BYTES = 2e9
+# The system counts a process's memory from before its program was loaded, when it was a copy of what had started it.
+# So a small process starts the stage, and tells its seconds and the largest resident size (kB; bytes on macOS).
+LAUNCHER = """
+import resource, subprocess, sys, time
+started = time.perf_counter()
+status = subprocess.call(sys.argv[1:], stdout=sys.stderr)
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status)
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage took."""
+
+    seconds: float
+    peak_bytes: int
+
+
+# What stages read, made up
+
+
+def make_videos(folder: Path, num_takes: int, per_second: float) -> None:
+    """Write clips that give 100 frames each."""
+    contents = []
+    for number in range(NUM_PICTURES):
+        base = write_clip(folder / f"base{number}.mp4", list(clip(number, FRAMES_PER_TAKE / per_second)), rate=30)
+        contents.append(base.read_bytes())
+    (folder / layout.PHOTOS).mkdir(parents=True)
+    for number in range(num_takes):
+        box = (16).to_bytes(4, "big") + b"free" + number.to_bytes(8, "big")  # a box that decoders skip
+        write_bytes(folder / layout.VIDEOS / table_of(number).with_suffix(""), contents[number % NUM_PICTURES] + box)
+
+
+def table_of(number: int) -> Path:
+    """Return where a take's table lies in a stage's folder."""
+    return Path(LABELS[number % len(LABELS)]) / f"take{number:05d}.mp4.parquet"
+
+
+def make_splits(folder: Path, num_takes: int) -> None:
+    """Write what the stage `split` would, but for hashes of files that are not there."""
+    blocks = []
+    for number in range(num_takes):
+        name, rank = table_of(number).stem, number // len(LABELS) % 10
+        part = {0: VALIDATION, 1: TEST}.get(rank, TRAIN)
+        label = LABELS[number % len(LABELS)]
+        path = layout.VIDEOS / label / name
+        blocks.append(Block(label, name, str(path), f"{number:064x}", part, 0.0, 1.0))
+    write_splits(folder / layout.SPLITS, blocks)
+
+
+def make_frames(folder: Path, _params: Mapping[str, Any]) -> None:
+    """Write tables of frames in which eight pictures repeat."""
+    images = pictures()
+    for number, take in enumerate(takes_of(folder)):
+        ids = [f"{number:010d}-{row:06d}" for row in range(FRAMES_PER_TAKE)]
+        seconds = [row / 4 for row in range(FRAMES_PER_TAKE)]
+        chosen = [images[(number + row) % NUM_PICTURES] for row in range(FRAMES_PER_TAKE)]
+        table = pa.table([ids, seconds, chosen], schema=FRAMES)
+        write_bytes(folder / layout.FRAMES / take.table, to_parquet(table))
+
+
+def make_augmented(folder: Path, params: Mapping[str, Any]) -> None:
+    """Write tables of copies in which eight pictures repeat."""
+    images, num_copies = pictures(), params["augment"]["copies"]
+    for number, take in enumerate(takes_of(folder, TRAIN)):
+        rows = [(row, copy) for row in range(FRAMES_PER_TAKE) for copy in range(1, num_copies + 1)]
+        ids, seconds = [f"{number:010d}-{row:06d}" for row, _ in rows], [row / 4 for row, _ in rows]
+        chosen = [images[(number + row + copy) % NUM_PICTURES] for row, copy in rows]
+        table = pa.table([ids, [copy for _, copy in rows], seconds, chosen], schema=AUGMENTED)
+        write_bytes(folder / layout.AUGMENTED / take.table, to_parquet(table))
+
+
+def make_bottlenecks(folder: Path, params: Mapping[str, Any]) -> None:
+    """Write features of float32: noise around a direction for each label; and the backbone as it was converted."""
+    content = (folder / layout.CONVERTED_BACKBONE).read_bytes()
+    write_bytes(folder / layout.backbone("float32"), content)
+    feature_length, draw = Model(content).output_length, np.random.default_rng(0)
+    directions = {label: draw.normal(0, 0.3, feature_length) for label in LABELS}
+    kinds = [("frames", 1, takes_of(folder, TRAIN) + takes_of(folder, VALIDATION))]
+    kinds += [("augmented", params["augment"]["copies"], takes_of(folder, TRAIN))]
+    for kind, rows_per_frame, takes in kinds:
+        num_rows = FRAMES_PER_TAKE * rows_per_frame
+        for take in takes:
+            vectors = (directions[take.label] + draw.normal(0, 1, (num_rows, feature_length))).astype(np.float32)
+            features = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), feature_length)
+            columns = [[str(row) for row in range(num_rows)], [0] * num_rows, [0.0] * num_rows, features]
+            table = pa.table(columns, schema=bottlenecks_schema(feature_length))
+            write_bytes(folder / layout.bottlenecks("float32") / kind / take.table, to_parquet(table))
+
+
+MAKE_UP: dict[str, Callable[[Path, Mapping[str, Any]], None]] = {
+    "frames": make_frames,
+    "augment": make_augmented,
+    "bottlenecks": make_bottlenecks,
+}
+
+
+def pictures() -> list[bytes]:
+    """Return encoded pictures of 640 x 360 from the clips."""
+    return [encode_jpeg(next(clip(number, 1))[::2, ::2].copy(), quality=95) for number in range(NUM_PICTURES)]
+
+
+def takes_of(folder: Path, part: str | None = None) -> list[Take]:
+    """Return the takes of the split file, or of one part of it."""
+    return [take for take in read_takes(folder / layout.SPLITS) if part is None or take.has_part(part)]
+
+
+# Measuring
+
+
+def run(stage: str, params: Mapping[str, Any], folder: Path, scheme: str) -> Cost:
+    """Run a stage and return what it took."""
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment |= {"VIEWFINDER_CACHE": str(folder / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", LAUNCHER, *command(stage, params, scheme)],
+        cwd=folder,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        sys.exit(f"{stage} failed:\n{done.stderr}")
+    seconds, peak = done.stdout.split()
+    return Cost(float(seconds), int(peak) * (1 if sys.platform == "darwin" else 1024))
+
+
+def measure(num_frames: int, stages: list[str], scheme: str) -> dict[str, Cost]:
+    """Run stages on a project of so many frames, in the order of dvc.yaml."""
+    params: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    params |= {"quantization": [scheme], "deploy": scheme}
+    num_takes = max(num_frames // FRAMES_PER_TAKE, 10 * len(LABELS))
+    cache = Path(tempfile.gettempdir()) / "viewfinder-bench"
+    cache.mkdir(exist_ok=True)
+    costs = {}
+    with tempfile.TemporaryDirectory(prefix="viewfinder-scale-") as name:
+        folder = Path(name)
+        (folder / "params.yaml").write_text(yaml.safe_dump(params))
+        write_bytes(folder / layout.CONVERTED_BACKBONE, (workspace(cache) / layout.CONVERTED_BACKBONE).read_bytes())
+        (folder / "data").mkdir()
+        (folder / layout.CALIBRATION).symlink_to(PROJECT / layout.CALIBRATION)
+        if {"split", "frames"} & set(stages):
+            make_videos(folder, num_takes, params["frames"]["per_second"])
+        for stage in STAGES:
+            if stage in stages:
+                costs[stage] = run(stage, params, folder, scheme)
+                per_frame_ms = 1000 * costs[stage].seconds / num_frames
+                print(
+                    f"{num_frames:>9,}  {stage:12}{costs[stage].seconds:10.1f}{per_frame_ms:12.2f}"
+                    f"{costs[stage].peak_bytes / 1e6:12,.0f}",
+                    flush=True,
+                )
+            elif stage in MAKE_UP and any(STAGES.index(later) > STAGES.index(stage) for later in stages):
+                MAKE_UP[stage](folder, params)
+            if stage == "split":  # the real one shares takes out by hash; all sizes are to be alike
+                make_splits(folder, num_takes)
+    return costs
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--scheme", default="float32", help="default: %(default)s; others as far as `train`")
+    arguments = parser.parse_args()
+    chosen = arguments.stages
+    if arguments.scheme != layout.REFERENCE_SCHEME and (
+        set(chosen) & set(AFTER_TRAINING) or ("train" in chosen and "bottlenecks" not in chosen)
+    ):
+        parser.error("with another scheme than float32 give `--stages ... bottlenecks train` at most")
+    if set(chosen) & set(AFTER_TRAINING) and not set(STAGES[STAGES.index("train") :]) <= set(chosen):
+        parser.error("what comes after `train` needs all stages from there on")
+    print(f"{'frames':>9}  {'stage':12}{'seconds':>10}{'ms/frame':>12}{'peak MB':>12}")
+    costs = [measure(num_frames, chosen, arguments.scheme) for num_frames in arguments.frames]
+    peak, stage = max((cost.peak_bytes, stage) for found in costs for stage, cost in found.items())
+    verdict = "within" if peak <= MAX_BYTES else "MORE THAN"
+    print(f"largest: {peak / 1e6:,.0f} MB in `{stage}`, {verdict} {MAX_BYTES / 1e6:,.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
