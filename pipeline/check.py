@@ -25,6 +25,7 @@ from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.config.deploy import DeployStage
 from pipeline.config.engine import engine_config
 from pipeline.config.evaluate import EvaluateStage
+from pipeline.config.finetune import FinetuneStage
 from pipeline.config.frames import FramesStage
 from pipeline.config.gate import GateStage
 from pipeline.config.quantize import QuantizeStage
@@ -44,6 +45,7 @@ STAGES: Mapping[str, type[Any]] = {
     "augment": AugmentStage,
     "architecture": ArchitectureStage,
     "backbone": BackboneStage,
+    "finetune": FinetuneStage,
     "bottlenecks": BottlenecksStage,
     "train": TrainStage,
     "quantize": QuantizeStage,
@@ -80,9 +82,8 @@ def check(params: object) -> None:
 
 def check_keys(params: Mapping[str, Any]) -> None:
     """Refuse top-level keys that no stage takes, and name those that are missing."""
-    expected = sorted(
-        {field.name for schema in STAGES.values() for field in fields(schema)} - {"scheme", "report"} | {"engine"}
-    )
+    taken = {field.name for schema in STAGES.values() for field in fields(schema)}
+    expected = sorted(taken - {"scheme", "report", "mode"} | {"engine"})
     for key in params:
         if key not in expected:
             raise _wrong(f"unknown key `{key}`", f"one of {', '.join(expected)}", "correct or remove it")
@@ -133,8 +134,9 @@ def check_stage(name: str, schema: type[Any], params: Mapping[str, Any], scheme:
         [f"{group}={choices[group]}" for group in _GROUPS if group in names], {"backbone": backbone_overrides}
     )
     values = {key: params[key] for key in names if key in params and key not in _GROUPS}
+    values |= {key: value for key, value in _given_by_name(params, scheme).items() if key in names}
     try:
-        typed(_merged(compose(name, overrides), values | ({"scheme": scheme} if "scheme" in names else {})))
+        typed(_merged(compose(name, overrides), values))
     except (ConfigKeyError, ConfigAttributeError) as error:
         section, _, key = (error.full_key or "").rpartition(".")
         known = ", ".join(_keys_of(compose(name, overrides), section))
@@ -147,6 +149,12 @@ def check_stage(name: str, schema: type[Any], params: Mapping[str, Any], scheme:
         raise _wrong(
             f"conf/{name}.yaml does not compose ({error})", "a valid configuration", "correct conf/"
         ) from error
+
+
+def _given_by_name(params: Mapping[str, Any], scheme: str) -> dict[str, Any]:
+    """Return what dvc.yaml gives a stage under another name than that of params.yaml."""
+    training = params["training"]
+    return {"scheme": scheme, "mode": training.get("mode") if isinstance(training, Mapping) else None}
 
 
 def _merged(config: DictConfig, values: Mapping[str, Any]) -> DictConfig:

@@ -31,11 +31,12 @@ from tests.clips import write_clip
 from tests.test_augment import ALL
 from tests.test_takes import table
 
+FLOAT32 = BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES["float32"], "head")
 STAGES: dict[str, tuple[Callable[[], None], Sequence[Path]]] = {
     "frames": (partial(frames, FramesStage(FramesConfig(per_second=20, width=200, jpeg_quality=95))), [layout.FRAMES]),
     "augment": (partial(augment, AugmentStage(ALL)), [layout.AUGMENTED]),
     "bottlenecks": (
-        partial(bottlenecks, BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES["float32"])),
+        partial(bottlenecks, FLOAT32),
         [layout.bottlenecks("float32"), layout.backbone("float32")],
     ),
 }

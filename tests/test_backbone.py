@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline import backbone as stage
+from pipeline.backbones import checked
 from pipeline.config.backbone import BackboneStage
 from pipeline.errors import PipelineError
 from pipeline.files import layout
@@ -24,8 +25,8 @@ def converted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return float(seen["difference"])
 
     monkeypatch.setattr(stage, "build_backbone", lambda config: config)
-    monkeypatch.setattr(stage, "convert", lambda _model: b"tflite")
-    monkeypatch.setattr(stage, "largest_difference", difference)
+    monkeypatch.setattr(checked, "convert", lambda _model: b"tflite")
+    monkeypatch.setattr(checked, "largest_difference", difference)
     return seen
 
 

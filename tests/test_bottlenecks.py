@@ -28,7 +28,8 @@ from tests.test_takes import damage
 
 
 def run(scheme: str, resize: str = "stretch", **changes: str) -> None:
-    bottlenecks(BottlenecksStage(resize, tiny_project.BACKBONE, replace(tiny_models.SCHEMES[scheme], **changes)))
+    quantization = replace(tiny_models.SCHEMES[scheme], **changes)
+    bottlenecks(BottlenecksStage(resize, tiny_project.BACKBONE, quantization, "head"))
 
 
 def features(scheme: str) -> np.ndarray:

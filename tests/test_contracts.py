@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipeline.check import STAGES
+from pipeline.config.train import MODES
 from pipeline.files import layout
 from tests.conftest import PROJECT
 
@@ -92,10 +93,10 @@ def test_no_stage_imports_a_stage(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_two_stages_import_tensorflow(name: str) -> None:
+def test_only_three_stages_import_tensorflow(name: str) -> None:
     used = all_imports_of(PROJECT / f"pipeline/{name}.py")
     imports = {line for file in used for line in file.read_text().splitlines() if "import tensorflow" in line}
-    assert bool(imports) == (name in ("backbone", "train"))
+    assert bool(imports) == (name in ("backbone", "finetune", "train"))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "check"])
@@ -154,6 +155,7 @@ def test_paths_in_dvc_yaml_are_those_of_the_code() -> None:
         "augment": [str(layout.AUGMENTED)],
         "architecture": [str(layout.ARCHITECTURE)],
         "backbone": [str(layout.CONVERTED_BACKBONE)],
+        "finetune": [str(layout.FINETUNED), str(layout.FINETUNE_CURVES)],
         "bottlenecks": [str(layout.backbone(scheme)), str(layout.bottlenecks(scheme))],
         "train": [str(layout.head(scheme)), str(layout.training_curves(scheme))],
         "quantize": [str(layout.model(scheme)), str(layout.labels(scheme))],
@@ -162,6 +164,12 @@ def test_paths_in_dvc_yaml_are_those_of_the_code() -> None:
         "gate": [str(layout.GATE)],
         "deploy": [str(layout.DEPLOYED), str(layout.DEPLOYED_METRICS)],
     }
+
+
+def test_the_way_that_bottlenecks_take_is_a_path() -> None:
+    assert str(layout.converted_backbone("${training.mode}")) in DVC_DEPS["bottlenecks"]
+    ways = {mode: layout.converted_backbone(mode) for mode in MODES}
+    assert ways == {"head": layout.CONVERTED_BACKBONE, "finetune": layout.FINETUNED / "converted.tflite"}
 
 
 def all_outs(stage: dict[str, Any]) -> list[str]:

@@ -111,7 +111,19 @@ def test_the_first_run_runs_every_stage_in_order(project: Project) -> None:
     ran, printed = project.first_run  # type: ignore[attr-defined]
     matrix = [f"{stage}@{scheme}" for stage in ("bottlenecks", "train", "quantize", "evaluate") for scheme in SCHEMES]
     assert sorted(ran) == sorted(
-        ["check", "split", "frames", "augment", "architecture", "backbone", *matrix, "report", "gate", "deploy"]
+        [
+            "check",
+            "split",
+            "frames",
+            "augment",
+            "architecture",
+            "backbone",
+            "finetune",
+            *matrix,
+            "report",
+            "gate",
+            "deploy",
+        ]
     )
     assert ran[0] == "check"
     assert "Traceback" not in printed
@@ -180,11 +192,11 @@ def test_plots_and_experiments_read_well(project: Project) -> None:
         (
             "backbone: efficientnet_lite0",
             "backbone: efficientnet_lite1",
-            {"architecture", "backbone", "bottlenecks", "quantize", "evaluate", "deploy"},
+            {"architecture", "backbone", "finetune", "bottlenecks", "quantize", "evaluate", "deploy"},
         ),
         ("per_second: 4", "per_second: 3", {"frames"}),
-        ("learning_rate: 0.001", "learning_rate: 0.002", {"train"}),
-        ("resize: stretch", "resize: crop", {"bottlenecks", "evaluate", "deploy"}),
+        ("learning_rate: 0.001", "learning_rate: 0.002", {"finetune", "train"}),
+        ("resize: stretch", "resize: crop", {"finetune", "bottlenecks", "evaluate", "deploy"}),
         ("copies: 2", "copies: 1", {"augment"}),
     ],
 )

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from pipeline.bottlenecks import FeatureExtractor
 from pipeline.config import engine as engine_module
 from pipeline.config import plain
 from pipeline.config.cache import cache_config
@@ -26,6 +25,7 @@ from pipeline.images.codec import encode_jpeg
 from pipeline.takes import ray_engine
 from pipeline.takes.cache import cache_folder
 from pipeline.takes.engines import Engine, LocalEngine, engine_of, project_engine
+from pipeline.takes.features import FeatureExtractor
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.ray_engine import RayEngine, compute_in
 from pipeline.takes.workers import num_workers

@@ -1,5 +1,6 @@
 import json
 import math
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ KEYS = {
     *("accuracy", "take_accuracy", "macro_f1", "log_loss", "expected_calibration_error", "agreement_with_float32"),
     *("accuracy_drop", "per_class", "size_bytes", "latency_ms", "num_threads", "peak_memory_bytes", "num_test_frames"),
     *("num_test_takes", "scheme", "backbone", "runtime", "num_reference_frames", "agreement_with_litert"),
-    *("largest_probability_difference_litert", "agreement_with_reference_kernels"),
+    *("largest_probability_difference_litert", "agreement_with_reference_kernels", "compressed_size_bytes"),
     "largest_probability_difference_reference_kernels",
 }
 
@@ -83,6 +84,7 @@ def test_the_metrics_file_keeps_its_contract(folder: Path) -> None:
     assert swapped["agreement_with_float32"] == 0
     assert swapped["accuracy_drop"] == pytest.approx(2 * reference["accuracy"] - 1)
     assert swapped["size_bytes"] == layout.model("int8").stat().st_size
+    assert swapped["compressed_size_bytes"] == len(zlib.compress(layout.model("int8").read_bytes(), 9))
     assert (reference["num_test_frames"], reference["num_test_takes"]) == (2 * tiny_project.NUM_FRAMES, 2)
     assert (swapped["scheme"], swapped["backbone"], swapped["num_threads"]) == ("int8", "tiny", 1)
     table = pd.read_csv(layout.predictions("int8"))

@@ -150,7 +150,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_disk_that_is_full_when_the_backbone_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_project.make()
-    stage = BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES["float32"])
+    stage = BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES["float32"], "head")
     bottlenecks(stage)
     layout.backbone("float32").unlink()
     fill_disk(monkeypatch)

@@ -32,7 +32,7 @@ def test_features_inside_the_model_are_the_cached_bottlenecks_bit_for_bit(
     folder: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
     tiny_project.make()
-    bottlenecks(BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES[scheme]))
+    bottlenecks(BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES[scheme], "head"))
     monkeypatch.setattr("pipeline.quantize.read_head", lambda _path: HEAD)
     quantize(stage(scheme))
     features = Model(features_of(layout.model(scheme).read_bytes()))

@@ -262,6 +262,17 @@ def test_gptq_lets_an_input_make_up_for_its_twin():
     np.testing.assert_allclose(rounded / rounded.max() * 7, [[7, 1, 0]])
 
 
+@pytest.mark.parametrize(("every", "stay"), [(4, True), (25, False)])
+def test_the_zeros_of_a_pruned_matrix_stay_but_not_a_few_that_weights_happen_to_have(every, stay):
+    draw = np.random.default_rng(0)
+    inputs = draw.normal(size=(200, 50)) @ draw.normal(size=(50, 50))
+    weights = draw.normal(size=(4, 50)).astype(np.float32)
+    weights[:, ::every] = 0
+    rounded = gptq(weights, inputs.T @ inputs / 200, 4)
+    changed = bool(rounded[:, ::every].any())
+    assert changed != stay
+
+
 def test_dead_channels_stay_dead():
     weights = np.zeros((2, 3), np.float32)
     weights[0] = (1, -2, 7)

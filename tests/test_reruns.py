@@ -19,6 +19,7 @@ from dvc.repo import Repo
 
 from pipeline.architecture import as_yaml
 from pipeline.config.backbone_names import architecture_of, bases, resolve
+from pipeline.config.train import MODES
 from pipeline.files import layout
 from pipeline.images.resize_choices import RESIZE_CHOICES
 from tests.conftest import PROJECT
@@ -53,6 +54,8 @@ def another(key: Key, value: Any) -> Any:
     choices = [path.stem for path in sorted((PROJECT / "conf" / key[-1]).glob("*.yaml"))]
     if key == ("deploy",):
         choices = PARAMS["quantization"]
+    elif key == ("training", "mode"):
+        choices = list(MODES)
     elif key == ("resize",):
         choices = list(RESIZE_CHOICES)
     return next(choice for choice in (*choices, f"{value}_2") if choice != value)

@@ -15,11 +15,11 @@ from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.config.train import TrainStage
 from pipeline.errors import PipelineError
 from pipeline.files import layout
-from pipeline.heads.examples import Examples, FeatureFile
+from pipeline.heads.examples import Examples, FeatureFile, read_examples
 from pipeline.heads.head_file import read_head
-from pipeline.heads.training import _class_weights, train_head
+from pipeline.heads.training import class_weights, train_head
 from pipeline.takes.splits import read_takes
-from pipeline.train import read_examples, train
+from pipeline.train import train
 from tests import tiny_models, tiny_project
 
 
@@ -32,7 +32,7 @@ def blobs(num_each: tuple[int, int], seed: int = 0) -> Examples:
 
 def test_a_head_learns_and_its_file_holds_the_best_checkpoint(folder: Path) -> None:
     tiny_project.make()
-    bottlenecks(BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES["int8"]))
+    bottlenecks(BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES["int8"], "head"))
     train(TrainStage("int8", tiny_project.TRAINING))
     curves = pd.read_csv(layout.training_curves("int8"))
     assert list(curves["step"]) == [20, 40, 60]
@@ -84,14 +84,14 @@ def test_class_balance_gives_rare_labels_their_say(folder: Path) -> None:
 
 def test_class_weights_average_to_one() -> None:
     labels = np.repeat([0, 1, 2], [6, 3, 1])
-    weights = _class_weights(labels, 3)
+    weights = class_weights(labels, 3)
     assert weights == pytest.approx([10 / 18, 10 / 9, 10 / 3])
     assert weights[labels].mean() == pytest.approx(1)
 
 
 def test_examples_are_frames_and_copies_to_train_but_frames_alone_to_validate(folder: Path) -> None:
     tiny_project.make()
-    bottlenecks(BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES["float32"]))
+    bottlenecks(BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES["float32"], "head"))
     takes = read_takes(layout.SPLITS)
     counts = {part: len(read_examples(layout.bottlenecks("float32"), takes, part)) for part in ("train", "validation")}
     assert counts == {"train": 2 * 2 * tiny_project.NUM_FRAMES, "validation": 2 * tiny_project.NUM_FRAMES}

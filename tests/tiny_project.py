@@ -31,6 +31,7 @@ BACKBONE = BackboneConfig(
     source="",
 )
 TRAINING = TrainingConfig(
+    mode="head",
     steps=60,
     learning_rate=0.05,
     train_batch_size=8,

@@ -1,4 +1,4 @@
-"""What `python -m pipeline.bottlenecks` takes: the choices of backbone, scheme and resize."""
+"""What `python -m pipeline.bottlenecks` takes: the choices of backbone, scheme and resize, and what is trained."""
 
 from dataclasses import dataclass
 
@@ -15,3 +15,4 @@ class BottlenecksStage:
     resize: str = MISSING
     backbone: BackboneConfig = MISSING
     quantization: QuantizationConfig = MISSING
+    mode: str = MISSING

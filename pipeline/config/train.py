@@ -4,14 +4,18 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from pipeline.config.ranges import above, at_least, between
+from pipeline.config.ranges import above, at_least, between, one_of
 from pipeline.errors import PipelineError
+
+# What `training.mode` may say: the head alone is trained, or the backbone before it, too.
+MODES = (HEAD, FINETUNE) = ("head", "finetune")
 
 
 @dataclass
 class TrainingConfig:
     """How the head is trained. Names and meanings follow the flags of retrain.py where it has them."""
 
+    mode: str = MISSING
     steps: int = MISSING
     learning_rate: float = MISSING
     train_batch_size: int = MISSING
@@ -24,6 +28,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        one_of("training.mode", self.mode, MODES)
         at_least("training.steps", self.steps, 1)
         above("training.learning_rate", self.learning_rate, 0)
         at_least("training.train_batch_size", self.train_batch_size, 1)

@@ -9,7 +9,9 @@ SPLITS = Path("data/splits.csv")
 FRAMES = Path("data/frames")
 AUGMENTED = Path("data/augmented")
 ARCHITECTURE = Path("models/backbone/architecture.yaml")
-CONVERTED_BACKBONE = Path("models/backbone/converted.tflite")
+CONVERTED_BACKBONE = Path("models/head/converted.tflite")
+FINETUNED = Path("models/finetune")
+FINETUNE_CURVES = Path("plots/finetune/curves.csv")
 GATE = Path("models/gate.json")
 DEPLOYED = Path("models/deployed")
 DEPLOYED_METRICS = Path("metrics/deployed.json")
@@ -17,6 +19,11 @@ PICTURES = Path("plots/pictures")
 TENSORBOARD = Path(".tensorboard")
 
 REFERENCE_SCHEME = "float32"
+
+
+def converted_backbone(mode: str) -> Path:
+    """Return the float backbone that the schemes are made from: as it came (`head`), or fine-tuned (`finetune`)."""
+    return Path("models") / mode / "converted.tflite"
 
 
 def bottlenecks(scheme: str) -> Path:

@@ -1,8 +1,10 @@
-"""Bottlenecks with their labels, as many as the disk holds."""
+"""Labelled rows to train on, as many as the disk holds: bottlenecks, or what a part of a backbone is tuned on."""
 
+import math
 import os
 import tempfile
 import weakref
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,56 +12,120 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_FLOAT_BYTES = 4
+from pipeline.files.full_disk import telling_full_disk
+from pipeline.takes.splits import TRAIN, Take, labels_of
+from pipeline.takes.tables import read_parquet
+
+Labelled = tuple[str, npt.NDArray[Any]]  # a label, and rows that carry it
 
 
 class FeatureFile:
-    """Feature vectors in a file without a name, of which memory holds only the rows that are asked for.
+    """Rows of one shape and type in a file without a name, of which memory holds only those that are asked for.
 
-    100,000 frames with two copies each are 1.5 GB of features. They are read with `pread` and not mapped: mapped pages
-    count as the process's own memory as soon as they were touched. The file is gone when the process ends, however.
+    100,000 frames with two copies each are 1.5 GB of bottlenecks. They are read with `pread` and not mapped: mapped
+    pages count as the process's own memory as soon as they were touched. The file is gone when the process ends,
+    however.
 
     Attributes:
-        shape: Number of vectors and their length.
+        shape: Number of rows, and the shape of each.
+        dtype: Of the rows; float32 as long as there are none.
     """
 
     def __init__(self, folder: Path) -> None:
         """Make an empty file on the disk that a folder lies on."""
-        self.shape = (0, 0)
+        self.shape: tuple[int, ...] = (0, 0)
+        self.dtype: np.dtype[Any] = np.dtype(np.float32)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as this
         weakref.finalize(self, self._file.close)
 
-    def append(self, vectors: npt.NDArray[np.float32]) -> None:
-        """Write more vectors, float32 [num, feature_length], behind the others."""
-        self._file.write(np.ascontiguousarray(vectors, np.float32).data)
+    def append(self, rows: npt.NDArray[Any]) -> None:
+        """Write more rows, [num, ...] of the same shape and type, behind the others."""
+        self._file.write(np.ascontiguousarray(rows).data)
         self._file.flush()
-        self.shape = (self.shape[0] + len(vectors), vectors.shape[1])
+        self.shape, self.dtype = (self.shape[0] + len(rows), *rows.shape[1:]), rows.dtype
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, indices: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-        """Read some vectors: indices [num], 0 and up, in any order; float32 [num, feature_length]."""
-        num_bytes = self.shape[1] * _FLOAT_BYTES
+    def __getitem__(self, indices: npt.NDArray[np.integer] | slice) -> npt.NDArray[Any]:
+        """Read some rows: a slice, or indices [num], 0 and up, in any order; [num, ...]."""
+        if isinstance(indices, slice):
+            indices = np.arange(*indices.indices(len(self)))
+        num_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         rows = [os.pread(self._file.fileno(), num_bytes, index * num_bytes) for index in indices.tolist()]
-        return np.frombuffer(bytearray().join(rows), np.float32).reshape(len(rows), self.shape[1])
+        return np.frombuffer(bytearray().join(rows), self.dtype).reshape(len(rows), *self.shape[1:])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        """Read all vectors; NumPy calls this."""
-        return self[np.arange(len(self))].astype(dtype or np.float32, copy=False)
+        """Read all rows; NumPy calls this."""
+        return self[:].astype(dtype or self.dtype, copy=False)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Bottlenecks with their labels.
+    """Rows with their labels.
 
     Attributes:
-        features: float32 [num_examples, feature_length].
+        features: Bottlenecks, float32 [num_examples, feature_length]; to fine-tune on, rows of any type and shape.
         label_indices: int64 [num_examples], indices into the labels.
     """
 
-    features: npt.NDArray[np.float32] | FeatureFile
+    features: npt.NDArray[Any] | FeatureFile
     label_indices: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.label_indices)
+
+
+def read_examples(folder: Path, takes: list[Take], part: str) -> Examples:
+    """Gather the bottlenecks of one part, in the order of the split file.
+
+    Args:
+        folder: A scheme's bottlenecks.
+        takes: All takes.
+        part: `train` gives frames and their augmented copies, `validation` gives frames.
+
+    Returns:
+        The examples, in a file beside the bottlenecks; label indices follow `labels_of(takes)`.
+
+    Raises:
+        PipelineError: If the disk is full.
+    """
+    return examples_on_disk(tables_of_part(folder, takes, part), labels_of(takes), folder.parent)
+
+
+def examples_on_disk(tables: Iterable[Labelled], labels: list[str], folder: Path) -> Examples:
+    """Gather rows that may be more than memory holds.
+
+    Args:
+        tables: Rows [num_rows, ...] with their label, all of one type and of one shape behind the first axis.
+        labels: Label names in the order of the logits.
+        folder: Where there is room for them.
+
+    Returns:
+        The examples in the tables' order, in a file without a name.
+
+    Raises:
+        PipelineError: If the disk is full.
+    """
+    features, label_indices = FeatureFile(folder), [np.zeros(0, np.int64)]
+    with telling_full_disk(folder):
+        for label, rows in tables:
+            features.append(rows)
+            label_indices.append(np.full(len(rows), labels.index(label)))
+    return Examples(features, np.concatenate(label_indices))
+
+
+def tables_of_part(folder: Path, takes: list[Take], part: str) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    """Yield the label and the feature vectors, float32 [num_rows, feature_length], of each table of a part."""
+    for take in (take for take in takes if take.has_part(part)):
+        vectors = _vectors(folder / "frames" / take.table)
+        yield take.label, vectors[take.indices_of_part(part, len(vectors))]
+        if part == TRAIN:
+            yield take.label, _vectors(folder / "augmented" / take.table)
+
+
+def _vectors(path: Path) -> npt.NDArray[np.float32]:
+    """Read the feature vectors of a take, float32 [num_rows, feature_length]."""
+    column = read_parquet(path, columns=["feature"])["feature"].combine_chunks()
+    flat: npt.NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), column.type.list_size)

@@ -52,12 +52,12 @@ def train_head(
     tensorflow.config.experimental.enable_op_determinism()
     model = build_head(train.features.shape[1], len(labels), config.dropout)
     _compile(model, config)
-    weights = _class_weights(train.label_indices, len(labels)) if config.class_balance else None
+    weights = class_weights(train.label_indices, len(labels)) if config.class_balance else None
     num_looks = math.ceil(config.steps / config.eval_step_interval)
     with tempfile.TemporaryDirectory() as scratch:
         best = Path(scratch) / "best.weights.h5"
         history = model.fit(
-            _batches(train, config, weights),
+            batches(train, config, weights),
             steps_per_epoch=min(config.eval_step_interval, config.steps),
             epochs=num_looks,
             validation_data=_validation_batches(validation, config),
@@ -105,15 +105,15 @@ def _compile(model: keras.Model, config: TrainingConfig) -> None:
     model.compile(optimizer, loss, metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")])
 
 
-def _class_weights(label_indices: npt.NDArray[np.int64], num_labels: int) -> npt.NDArray[np.float32]:
+def class_weights(label_indices: npt.NDArray[np.int64], num_labels: int) -> npt.NDArray[np.float32]:
     """Return a weight for each label so that every label adds the same to the loss; the mean over examples is 1."""
     counts = np.bincount(label_indices, minlength=num_labels)
     weights: npt.NDArray[np.float32] = (counts.sum() / (num_labels * np.maximum(counts, 1))).astype(np.float32)
     return weights
 
 
-def _batches(
-    examples: Examples, config: TrainingConfig, class_weights: npt.NDArray[np.float32] | None
+def batches(
+    examples: Examples, config: TrainingConfig, weight_of_label: npt.NDArray[np.float32] | None
 ) -> tensorflow.data.Dataset:
     """Return endless batches, each pass over the examples in another order.
 
@@ -121,11 +121,11 @@ def _batches(
     a second time.
     """
     signature = (
-        tensorflow.TensorSpec((None, examples.features.shape[1]), tensorflow.float32),
+        tensorflow.TensorSpec((None, *examples.features.shape[1:]), examples.features.dtype),
         tensorflow.TensorSpec((None,), tensorflow.int64),
         tensorflow.TensorSpec((None,), tensorflow.float32),
     )
-    weights = np.ones(int(examples.label_indices.max()) + 1, np.float32) if class_weights is None else class_weights
+    weights = np.ones(int(examples.label_indices.max()) + 1, np.float32) if weight_of_label is None else weight_of_label
 
     def batches() -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
         for indices in _shuffled(len(examples), config.train_batch_size, config.seed):

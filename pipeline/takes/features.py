@@ -1,0 +1,94 @@
+"""Turns takes of frames into takes of bottlenecks: what a backbone, or the lower part of one, makes of each frame."""
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.files import layout, sha256_of_bytes, sha256_of_file
+from pipeline.images.codec import decode_jpeg
+from pipeline.images.model_input import to_model_input
+from pipeline.litert.interpreter import Model
+from pipeline.takes.cache import key_of
+from pipeline.takes.jobs import TakeJob
+from pipeline.takes.splits import TRAIN, VALIDATION, Take
+from pipeline.takes.tables import bottlenecks_schema, read_parquet
+from pipeline.takes.versions import versions
+
+_VERSION = 1  # raise it when this gives other bytes for the same input and settings
+
+_of_thread = threading.local()  # the model that a thread has loaded, with the hash of its file
+
+
+class FeatureExtractor:
+    """Turns tables of encoded frames into tables of bottlenecks. Each thread loads its own interpreter.
+
+    Two interpreters with one thread each compute as much as one with two, and give the same bits on any number of
+    processors. Interpreters stay with their threads, so that this can be sent to another process.
+    """
+
+    def __init__(self, backbone: bytes, resize: str) -> None:
+        self.sha256 = sha256_of_bytes(backbone)
+        self.resize = resize
+        self._backbone = backbone
+
+    def table(self, source: Path) -> pa.Table:
+        """Compute the bottlenecks of one take.
+
+        Args:
+            source: A table with the schema `FRAMES` or `AUGMENTED`.
+
+        Returns:
+            A table with the schema `bottlenecks_schema`, in the same order.
+        """
+        frames = read_parquet(source)
+        copies = frames["copy"] if "copy" in frames.column_names else pa.array([0] * frames.num_rows, pa.int16())
+        features = [self.features(image) for image in frames["image"].to_pylist()]
+        feature_length = self._model().output_length
+        flat = pa.array(np.concatenate(features) if features else np.zeros(0, np.float32), pa.float32())
+        columns = [
+            frames["frame_id"],
+            copies,
+            frames["pts_seconds"],
+            pa.FixedSizeListArray.from_arrays(flat, feature_length),
+        ]
+        return pa.table(columns, schema=bottlenecks_schema(feature_length))
+
+    def features(self, image: bytes) -> npt.NDArray[np.float32]:
+        """Compute the feature vector, float32 [feature_length], of an encoded frame."""
+        model = self._model()
+        return model(to_model_input(decode_jpeg(image), model.input_pixels, self.resize))
+
+    def _model(self) -> Model:
+        if getattr(_of_thread, "sha256", None) != self.sha256:
+            _of_thread.model, _of_thread.sha256 = Model(self._backbone, num_threads=1), self.sha256
+        model: Model = _of_thread.model
+        return model
+
+
+def feature_jobs(takes: Sequence[Take], features: FeatureExtractor) -> list[TakeJob]:
+    """Return what to compute for all frames that are trained or validated on, and for the augmented copies.
+
+    The outputs are frames/<label>/<take>.parquet and augmented/<label>/<take>.parquet. Whichever stage asks first,
+    the others find the results in the take cache.
+    """
+    used = [take for take in takes if take.has_part(TRAIN, VALIDATION)]
+    sources = [("frames", layout.FRAMES, take) for take in used]
+    sources += [("augmented", layout.AUGMENTED, take) for take in used if take.has_part(TRAIN)]
+    return [_job(kind, folder / take.table, take, features) for kind, folder, take in sources]
+
+
+def _job(kind: str, source: Path, take: Take, features: FeatureExtractor) -> TakeJob:
+    parts = {
+        "stage": "bottlenecks",
+        "version": _VERSION,
+        "libraries": versions("ai-edge-litert", "pillow", "numpy", "pyarrow"),
+        "source": sha256_of_file(source),
+        "backbone": features.sha256,
+        "resize": features.resize,
+    }
+    return TakeJob(f"{take.label}/{take.name}", Path(kind) / take.table, key_of(parts), partial(features.table, source))
