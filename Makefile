@@ -7,7 +7,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev repro summary test check format lock cache-gc samples clean
+.PHONY: help setup setup-dev repro summary test check format lock cache-gc samples sweep search clean
 
 help:  ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,12 @@ repro: setup  ## Run what has changed, then tell where the model lies and how go
 	@$(BIN)/python -m pipeline.check
 	$(BIN)/dvc repro
 	@$(BIN)/python -m pipeline
+
+sweep: setup  ## Compare architectures, resolutions and schemes (conf/sweep.yaml) and choose one
+	@$(BIN)/python -m pipeline.choosing.sweep
+
+search: setup  ## Search architectures and settings of the head (conf/search.yaml); TRIALS=40 goes on to that many
+	@$(BIN)/python -m pipeline.choosing.search $(if $(TRIALS),--trials $(TRIALS))
 
 summary: setup  ## Tell again where the model lies and how good it is
 	@$(BIN)/python -m pipeline

@@ -8,6 +8,9 @@ from typing import Any
 
 import yaml
 
+from pipeline.choosing.candidates import as_edit, candidate_of
+from pipeline.choosing.reward import choose, sentence
+from pipeline.config.choose import exponents_of_project, targets_of_project
 from pipeline.errors import PipelineError
 from pipeline.files import layout
 
@@ -38,6 +41,7 @@ def summary(schemes: Sequence[str]) -> str:
             "",
             f"Deployed: {deployed['scheme']}, in {layout.DEPLOYED}/ (model.tflite, labels.txt, manifest.json, golden/)",
             *_pictures(),
+            *_choice(schemes),
             "",
             "Next:",
             *_next_steps(deployed["scheme"], schemes),
@@ -58,6 +62,16 @@ def _row(metrics: dict[str, Any], deployed: str) -> tuple[str, ...]:
         f"{latency['p50']:.1f} ms",
         f"{latency['p90']:.1f} ms",
     )
+
+
+def _choice(schemes: Sequence[str]) -> list[str]:
+    """Return lines that tell which scheme the targets in `choose` speak for, if there are any."""
+    targets = targets_of_project()
+    if not targets:
+        return []
+    candidates = [candidate_of(_read(layout.metrics(scheme))) for scheme in schemes]
+    choice = choose(candidates, targets, exponents_of_project())
+    return [f"Chosen:   {sentence(choice, targets)}", f"To use it: {as_edit(choice.candidate.settings)}"]
 
 
 def _pictures() -> list[str]:

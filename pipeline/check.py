@@ -22,6 +22,7 @@ from pipeline.config.backbone import BackboneStage
 from pipeline.config.backbone_names import overrides as backbone_overrides
 from pipeline.config.backbone_names import resolve
 from pipeline.config.bottlenecks import BottlenecksStage
+from pipeline.config.choose import read_targets
 from pipeline.config.deploy import DeployStage
 from pipeline.config.engine import engine_config
 from pipeline.config.evaluate import EvaluateStage
@@ -83,7 +84,7 @@ def check(params: object) -> None:
 def check_keys(params: Mapping[str, Any]) -> None:
     """Refuse top-level keys that no stage takes, and name those that are missing."""
     taken = {field.name for schema in STAGES.values() for field in fields(schema)}
-    expected = sorted(taken - {"scheme", "report", "mode"} | {"engine"})
+    expected = sorted(taken - {"scheme", "report", "mode"} | {"choose", "engine"})
     for key in params:
         if key not in expected:
             raise _wrong(f"unknown key `{key}`", f"one of {', '.join(expected)}", "correct or remove it")
@@ -107,6 +108,7 @@ def check_choices(params: Mapping[str, Any]) -> None:
     resolve(str(params["backbone"]))
     one_of("resize", params["resize"], RESIZE_CHOICES)
     engine_config(str(params["engine"]))
+    read_targets(params)
     if layout.REFERENCE_SCHEME not in schemes:
         raise _wrong(
             f"`quantization: {schemes}` without {layout.REFERENCE_SCHEME}",

@@ -28,7 +28,14 @@ PARAMS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
 STAGES: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 ALWAYS = {"check"}  # reads all of params.yaml and conf/, so every edit runs it
 # conf files that say how work is spread, kept or logged, never what comes out: no stage may track them.
-HOW_NOT_WHAT = ("conf/cache.yaml", "conf/engine", "conf/quiet.yaml")
+HOW_NOT_WHAT = (
+    "conf/cache.yaml",
+    "conf/choose.yaml",
+    "conf/engine",
+    "conf/quiet.yaml",
+    "conf/search.yaml",
+    "conf/sweep.yaml",
+)
 ARCHITECTURE = str(layout.ARCHITECTURE)  # made of conf/backbone/ by the stage `architecture`, and tracked like conf/
 
 Key = tuple[str, ...]

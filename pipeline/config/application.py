@@ -55,7 +55,7 @@ def run_stage(
             sys.exit(1)
 
     try:
-        _answer_ctrl_c_by_an_exception()
+        answer_ctrl_c_by_an_exception()
         hydra.main(version_base="1.3", config_path=str(CONF_FOLDER), config_name=name)(task)()
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
@@ -64,7 +64,7 @@ def run_stage(
         os._exit(130)  # sys.exit would wait for the threads
 
 
-def _answer_ctrl_c_by_an_exception() -> None:
+def answer_ctrl_c_by_an_exception() -> None:
     """Let Ctrl-C clean up what is begun; `pipeline/__init__.py` has let it end the process while modules were imported.
 
     A process that was told to ignore it, as one behind `nohup` is, goes on ignoring it.

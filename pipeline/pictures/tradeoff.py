@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -89,13 +90,27 @@ def _name_points(figure: Figure, axes: Axes, schemes: Sequence[SchemeCosts], cos
     ]
     taken = [Bbox.from_bounds(x - 10, y - 10, 20, 20) for x, y in positions]
     for scheme, cost in sorted(zip(schemes, costs, strict=True), key=lambda pair: (pair[1], -pair[0].accuracy)):
-        taken.append(_place(axes, (cost, 100 * scheme.accuracy), f"{scheme.name}  {scheme.accuracy:.1%}", taken))
+        taken.append(write_beside(axes, (cost, 100 * scheme.accuracy), f"{scheme.name}  {scheme.accuracy:.1%}", taken))
 
 
-def _place(axes: Axes, point: tuple[float, float], text: str, taken: Sequence[Bbox]) -> Bbox:
-    """Write a text at the first place around a point that is free and inside the diagram; return its box in pixels."""
+def write_beside(
+    axes: Axes, point: tuple[float, float], text: str, taken: Sequence[Bbox], radius_points: float = 0, **style: Any
+) -> Bbox:
+    """Write a text at the first place around a point that is free and inside the diagram.
+
+    Args:
+        axes: The diagram, laid out.
+        point: In the diagram's units.
+        text: What to write.
+        taken: Boxes in pixels that must stay free.
+        radius_points: How far the mark reaches beyond the usual one.
+        **style: What matplotlib's texts take.
+
+    Returns:
+        The text's box in pixels.
+    """
     frame = axes.get_window_extent()
-    for distance in _DISTANCES_POINTS:
+    for distance in (radius_points + step for step in _DISTANCES_POINTS):
         for right, up in _DIRECTIONS:
             name = axes.annotate(
                 text,
@@ -104,7 +119,10 @@ def _place(axes: Axes, point: tuple[float, float], text: str, taken: Sequence[Bb
                 textcoords="offset points",
                 ha=("right", "center", "left")[right + 1],
                 va=("top", "center", "bottom")[up + 1],
-                arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7} if distance > 11 else None,
+                arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7}
+                if distance > radius_points + _DISTANCES_POINTS[0]
+                else None,
+                **style,
             )
             name.get_window_extent()  # moves the text to its place
             box = Text.get_window_extent(name)  # without the line to the point
@@ -112,4 +130,4 @@ def _place(axes: Axes, point: tuple[float, float], text: str, taken: Sequence[Bb
             if inside and not any(box.overlaps(other) for other in taken):
                 return box
             name.remove()
-    return axes.annotate(text, point).get_window_extent()
+    return axes.annotate(text, point, **style).get_window_extent()

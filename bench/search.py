@@ -1,0 +1,120 @@
+"""What twenty trials cost against twenty runs: `python -m bench.search [--trials 20] [--runs 3]`.
+
+In a copy of the project with caches of its own, runs `dvc repro` once (which both sides begin with), then `make
+search`, and then a few of its trials by `dvc exp run`: some whose architecture and scheme are new to the caches, and
+the same ones again with other settings of the head. What twenty runs cost is scaled from these, by how many of the
+trials were of which kind. Each run makes the trial's scheme and float32, without which the pipeline does not run.
+
+Computing is what the processes spent on all processors: it hardly depends on what else the machine does.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.choosing.experiments import set_param
+
+PROJECT = Path(__file__).resolve().parents[1]
+HEAD = ("learning_rate", "weight_decay", "dropout", "steps")
+
+Cost = tuple[float, float]  # seconds that passed, seconds of computing
+
+
+def prepare(folder: Path) -> None:
+    """Copy what Git tracks, as it is now, into a repository of its own."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, tracked.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROJECT / name, folder / name)
+    commit = ["-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "-qm", "Begin"]
+    for command in (["init", "-q"], ["add", "-A"], commit):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+
+
+def cost(*command: str, folder: Path, cache: Path) -> Cost:
+    """Run a Python module in a folder, with a take cache."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "VIEWFINDER_CACHE": str(cache), "DVC_NO_ANALYTICS": "1"}
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=folder, env=environment, check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        sys.exit(done.stdout + done.stderr)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.perf_counter() - began, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def run(trial: pd.Series, head: pd.Series, folder: Path, cache: Path) -> Cost:
+    """Run a trial's architecture and scheme, with the head of this or another trial, as an experiment of DVC."""
+    schemes = list(dict.fromkeys(["float32", trial["scheme"]]))
+    settings = {"backbone": trial["backbone"], "quantization": schemes, "deploy": trial["scheme"]}
+    settings |= {f"training.{key}": head[key] for key in HEAD}
+    found = cost("dvc", "exp", "run", "--temp", *set_param(settings), folder=folder, cache=cache)
+    print(f"  {trial['backbone']} {trial['scheme']}: {found[0]:.0f} s, {found[1]:.0f} s computing", flush=True)
+    return found
+
+
+def measured_runs(table: pd.DataFrame, num_runs: int, folder: Path, cache: Path) -> tuple[list[Cost], list[Cost]]:
+    """Return costs of runs of a new architecture and scheme, and of the same ones with the head of another trial."""
+    first = table.drop_duplicates(["backbone", "scheme"]).iloc[1:]  # the first trial is what `dvc repro` has run
+    spread = [round(i * (len(first) - 1) / max(num_runs - 1, 1)) for i in range(num_runs)]
+    new, again = [], []
+    for index in dict.fromkeys(spread):
+        trial = first.iloc[index]
+        new.append(run(trial, trial, folder, cache))
+        again.append(run(trial, table[table["trial"] != trial["trial"]].iloc[0], folder, cache))
+    return new, again
+
+
+def mean(costs: Sequence[Cost]) -> Cost:
+    return sum(one[0] for one in costs) / len(costs), sum(one[1] for one in costs) / len(costs)
+
+
+def show(title: str, found: Cost, digits: int = 0) -> None:
+    print(f"{title:58}{found[0]:9.{digits}f}{found[1]:11.{digits}f}")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=3, help="runs of each kind that are measured")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder, cache = Path(name) / "project", Path(name) / "takes"
+        folder.mkdir()
+        prepare(folder)
+        cost("dvc", "init", "-q", "-f", folder=folder, cache=cache)
+        repro = cost("dvc", "repro", folder=folder, cache=cache)
+        other = Path(name) / "takes of the search"  # neither side gains from the other
+        shutil.copytree(cache, other)
+        wanted = ("--trials", str(arguments.trials))
+        trials = cost("pipeline.choosing.search", *wanted, folder=folder, cache=other)
+        print(f"{arguments.trials} trials: {trials[0]:.0f} s, {trials[1]:.0f} s computing; now runs of", flush=True)
+        table = pd.read_csv(folder / "plots/search/table.csv").sort_values("trial")
+        new, again = measured_runs(table, arguments.runs, folder, cache)
+    num_new = len(table.drop_duplicates(["backbone", "scheme"]))
+    num_again = len(table) - num_new
+    per_new, per_again = mean(new), mean(again)
+    runs = tuple(num_new * one + num_again * other for one, other in zip(per_new, per_again, strict=True))
+    print(f"\n{'':58}{'seconds':>9}{'computing':>11}")
+    show("a first `dvc repro`, which both begin with", repro)
+    show(f"{len(table)} trials of `make search`", trials)
+    show(f"{len(table)} runs of `dvc exp run`, scaled from {len(new) + len(again)}", runs)
+    show(f"    {num_new} of a new architecture and scheme, each", per_new)
+    show(f"    {num_again} of one seen before, with another head, each", per_again)
+    show("runs / trials", (runs[0] / trials[0], runs[1] / trials[1]), 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Helps to choose the best architecture for a phone: rewards, fronts, sweeps through DVC, and a search."""

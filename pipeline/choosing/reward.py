@@ -1,0 +1,103 @@
+"""Chooses among models by the reward of MnasNet, which weighs accuracy against what a model costs.
+
+Source: Tan et al., MnasNet: Platform-Aware Neural Architecture Search for Mobile, CVPR 2019
+(https://arxiv.org/abs/1807.11626), equations 2 and 3:
+
+    reward = accuracy * (latency / target) ^ w,  w = alpha if latency <= target, else beta
+
+Soft (the paper's default): alpha = beta = -0.07, since twice the latency was found to bring about 5% more accuracy, and
+2 ^ -0.07 = 0.95. Hard: alpha = 0, beta = -1: what keeps the target costs nothing, what does not falls off steeply. The
+paper weighs latency alone; the same factor for the size of the file, with the same exponents, is an extension.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.choosing.candidates import MIB, SAME_LATENCY, Candidate
+from pipeline.config.choose import Exponents, Targets
+from pipeline.errors import PipelineError
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen.
+
+    Attributes:
+        candidate: The one with the highest reward.
+        reward: Its reward.
+        second: The next best, with its reward; None if there was one candidate only.
+    """
+
+    candidate: Candidate
+    reward: float
+    second: tuple[Candidate, float] | None
+
+
+def reward(candidate: Candidate, targets: Targets, exponents: Exponents) -> float:
+    """Return accuracy times a factor for each target that is set (see the module's text); without targets accuracy."""
+    latency = _factor(candidate.latency_ms, targets.latency_ms, exponents)
+    size = _factor(candidate.size_bytes, targets.size_bytes, exponents)
+    return candidate.accuracy * latency * size
+
+
+def choose(candidates: Sequence[Candidate], targets: Targets, exponents: Exponents) -> Choice:
+    """Choose the candidate with the highest reward; among equals the faster one, then the smaller one.
+
+    Without a target of latency, latencies within `SAME_LATENCY` of the fastest of the equals count as equal.
+
+    Raises:
+        PipelineError: If there is no candidate.
+    """
+    if not candidates:
+        raise PipelineError(
+            found="nothing to choose from", expected="results of at least one model", remedy="run `make sweep`"
+        )
+    rewards = {id(one): reward(one, targets, exponents) for one in candidates}
+    best = max(rewards.values())
+    fastest_ms = min(one.latency_ms for one in candidates if rewards[id(one)] == best)
+
+    def order(one: Candidate) -> tuple[float, bool, int, float]:
+        is_slower = one.latency_ms > fastest_ms * SAME_LATENCY
+        return -rewards[id(one)], is_slower, one.size_bytes, one.latency_ms
+
+    first, *others = sorted(candidates, key=order)
+    second = (others[0], rewards[id(others[0])]) if others else None
+    return Choice(first, rewards[id(first)], second)
+
+
+def best_within(candidates: Sequence[Candidate], targets: Targets) -> Candidate | None:
+    """Return the most accurate candidate that keeps all targets; None if there is none."""
+    kept = [one for one in candidates if keeps(one, targets)]
+    return min(kept, key=lambda one: (-one.accuracy, one.latency_ms, one.size_bytes), default=None)
+
+
+def keeps(candidate: Candidate, targets: Targets) -> bool:
+    """Tell whether a candidate costs no more than each target that is set."""
+    return (targets.latency_ms is None or candidate.latency_ms <= targets.latency_ms) and (
+        targets.size_bytes is None or candidate.size_bytes <= targets.size_bytes
+    )
+
+
+def sentence(choice: Choice, targets: Targets, *, accuracy_name: str = "accuracy") -> str:
+    """Tell in one sentence what was chosen and why."""
+    chosen = choice.candidate
+    of_latency = f" (target {targets.latency_ms:g} ms)" if targets.latency_ms is not None else ""
+    of_size = f" (target {targets.size_bytes / MIB:.2f} MiB)" if targets.size_bytes is not None else ""
+    what = f"reward, {choice.reward:.3f}" if targets else accuracy_name
+    text = (
+        f"{chosen.name}: {accuracy_name} {chosen.accuracy:.3f} at {chosen.latency_ms:.1f} ms{of_latency} and "
+        f"{chosen.size_bytes / MIB:.2f} MiB{of_size} has the highest {what}"
+    )
+    if choice.second:
+        candidate, value = choice.second
+        text += f"; next is {candidate.name} with {value:.3f}"
+    if not keeps(chosen, targets):
+        text += "; it costs more than a target, which the reward weighs and does not forbid"
+    return f"{text}."
+
+
+def _factor(cost: float, target: float | None, exponents: Exponents) -> float:
+    if target is None:
+        return 1.0
+    exponent = exponents.within_target if cost <= target else exponents.beyond_target
+    return float((cost / target) ** exponent)

@@ -1,0 +1,359 @@
+"""Searches architectures, schemes and settings of the head: `python -m pipeline.choosing.search`, or `make search`.
+
+Reads conf/search.yaml and data/frames, data/augmented (which `dvc repro augment` brings up to date first); writes
+plots/search/{table.csv,tradeoff.png} and the study, .cache/search/study.sqlite3. A study goes on where it was. Trials
+are compared on the validation takes: the test takes are left for the figure that is reported in the end.
+"""
+
+import argparse
+import fcntl
+import os
+import shlex
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import yaml
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from pipeline.choosing.architectures import names_of
+from pipeline.choosing.candidates import MIB, Candidate, as_edit, front
+from pipeline.choosing.experiments import set_param
+from pipeline.choosing.inputs import fingerprint
+from pipeline.choosing.reward import choose, reward, sentence
+from pipeline.choosing.sweep import budgets, check_all
+from pipeline.choosing.tables import text_table
+from pipeline.choosing.workshop import Outcome, Workshop
+from pipeline.config.application import answer_ctrl_c_by_an_exception, print_error
+from pipeline.config.choose import exponents_of_project, targets_of_project
+from pipeline.config.sweep import SearchConfig, search_config
+from pipeline.errors import PipelineError
+from pipeline.files import layout, write_bytes, write_text
+from pipeline.pictures.candidates import candidates_picture
+from pipeline.takes.cache import key_of
+
+FOLDER = Path("plots/search")
+STUDIES = Path(".cache/search/study.sqlite3")
+
+_NUM_DIGITS = 12  # of the hash in a study's name
+_MAX_ROWS = 12  # of the table on the terminal
+_FAILURE, _SETTINGS, _OUTCOME, _SECONDS = "failure", "settings", "outcome", "seconds"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a trial tries.
+
+    Attributes:
+        backbone: As in params.yaml; the name may say a resolution.
+        scheme: Of quantization.
+        learning_rate: See `TrainingConfig`, as for the following.
+        weight_decay: Decoupled.
+        dropout: Share of features, 0..0.95.
+        steps: Batches.
+    """
+
+    backbone: str
+    scheme: str
+    learning_rate: float
+    weight_decay: float
+    dropout: float
+    steps: int
+
+    def training(self) -> dict[str, float]:
+        """Return those that are in the section `training` of params.yaml."""
+        return {
+            "learning_rate": self.learning_rate,
+            "weight_decay": self.weight_decay,
+            "dropout": self.dropout,
+            "steps": self.steps,
+        }
+
+    def of_params(self, schemes: Sequence[str]) -> dict[str, object]:
+        """Return keys and values of params.yaml, whose `quantization` lists `schemes`."""
+        more: dict[str, object] = {} if self.scheme in schemes else {"quantization": [*schemes, self.scheme]}
+        training = {f"training.{key}": value for key, value in self.training().items()}
+        return {"backbone": self.backbone, **more, "deploy": self.scheme, **training}
+
+    def __str__(self) -> str:
+        head = ", ".join(f"{key} {value:g}" for key, value in self.training().items())
+        return f"{self.backbone} {self.scheme}, {head}"
+
+
+def search(config: SearchConfig) -> None:
+    """Run the trials that the study lacks, then write and print what was found.
+
+    Raises:
+        PipelineError: If a choice does not exist, frames cannot be made, another search is running, or all trials
+            failed.
+    """
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    schemes = list(dict.fromkeys([layout.REFERENCE_SCHEME, *config.quantization]))
+    check_all(names_of(config.backbones, config.input_pixels), schemes, params)
+    make_frames()
+    inputs = fingerprint()
+    with _only_one():
+        study = open_study(config, inputs, params)
+        shop = Workshop(STUDIES.parent / inputs[:_NUM_DIGITS], params["resize"], Path.cwd())
+        run_trials(study, config, shop, params["training"])
+    tell(study, params["quantization"])
+
+
+def make_frames() -> None:
+    """Bring data/frames and data/augmented up to date.
+
+    Raises:
+        PipelineError: If DVC, or a stage, fails.
+    """
+    if subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "augment"], check=False).returncode:
+        raise PipelineError(
+            found="the frames cannot be made (see above)",
+            expected="a run of the stages split, frames and augment",
+            remedy="`dvc repro augment` tells more",
+        )
+
+
+def open_study(config: SearchConfig, inputs: str, params: Mapping[str, Any]) -> optuna.Study:
+    """Open the study of these inputs and this space, or begin it with the settings that params.yaml has now.
+
+    Args:
+        config: The space.
+        inputs: Hash of data, code and configuration: trials on others cannot be compared.
+        params: What params.yaml holds.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # this module tells what happens
+    STUDIES.parent.mkdir(parents=True, exist_ok=True)
+    space = {key: value for key, value in asdict(config).items() if not key.startswith("num_")}
+    study = optuna.create_study(
+        study_name=key_of({"inputs": inputs, "space": space})[:_NUM_DIGITS],
+        storage=f"sqlite:///{STUDIES}",
+        load_if_exists=True,
+        directions=["maximize", "minimize", "minimize"],
+    )
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        study.tell(trial.number, state=TrialState.FAIL)  # its process was killed
+    if not study.trials and (now := present_point(config, params)):
+        study.enqueue_trial(now)
+    study.sampler = _sampler(config, len(study.trials))
+    return study
+
+
+def present_point(config: SearchConfig, params: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the settings that params.yaml has now as a point of the space; None if they lie outside."""
+    training = {key: params["training"][key] for key in ("learning_rate", "weight_decay", "dropout", "steps")}
+    is_inside = all(getattr(config, key)[0] <= value <= getattr(config, key)[1] for key, value in training.items())
+    choices = {"backbone": params["backbone"], "scheme": params["deploy"]}
+    is_listed = (
+        choices["backbone"] in names_of(config.backbones, config.input_pixels)
+        and choices["scheme"] in config.quantization
+    )
+    return choices | training if is_inside and is_listed else None
+
+
+def run_trials(study: optuna.Study, config: SearchConfig, shop: Workshop, training: Mapping[str, Any]) -> None:
+    """Run as many trials as are missing; a trial that fails is told with its settings and costs no other."""
+
+    def objective(trial: Trial) -> tuple[float, float, int]:
+        began = time.monotonic()
+        settings = suggest(trial, config)
+        trial.set_user_attr(_SETTINGS, asdict(settings))
+        try:
+            found = shop.try_out(
+                settings.backbone,
+                settings.scheme,
+                {**training, **settings.training()},
+                title=f"trial {trial.number + 1}",
+            )
+        except Exception as error:
+            told = str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
+            trial.set_user_attr(_FAILURE, told)
+            sys.stderr.write(f"\ntrial {trial.number + 1} failed ({settings}): {told}\n")
+            raise
+        seconds = time.monotonic() - began
+        trial.set_user_attr(_OUTCOME, asdict(found))
+        trial.set_user_attr(_SECONDS, round(seconds, 1))
+        sys.stdout.write(f"trial {trial.number + 1}: {settings}: {_told(found)}; {seconds:.0f} s\n")
+        sys.stdout.flush()
+        return found.accuracy, found.latency_ms, found.size_bytes
+
+    missing = config.num_trials - len(finished(study)) - len(failed(study))
+    if missing > 0:
+        study.optimize(objective, n_trials=missing, catch=(Exception,))
+
+
+def suggest(trial: Trial, config: SearchConfig) -> Settings:
+    """Draw settings. Numbers are rounded to two digits, so that they can be written down."""
+    backbones = names_of(config.backbones, config.input_pixels)
+    return Settings(
+        backbone=trial.suggest_categorical("backbone", backbones),
+        scheme=trial.suggest_categorical("scheme", list(config.quantization)),
+        learning_rate=_rounded(trial.suggest_float("learning_rate", *config.learning_rate, log=True)),
+        weight_decay=_rounded(trial.suggest_float("weight_decay", *config.weight_decay, log=True)),
+        dropout=_rounded(trial.suggest_float("dropout", *config.dropout)),
+        steps=int(_rounded(trial.suggest_int("steps", *config.steps))),
+    )
+
+
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that gave something."""
+    return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+
+
+def failed(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that went wrong; those that were interrupted are not among them, and run again."""
+    return [
+        trial for trial in study.get_trials(deepcopy=False, states=[TrialState.FAIL]) if _FAILURE in trial.user_attrs
+    ]
+
+
+def tell(study: optuna.Study, schemes: Sequence[str]) -> None:
+    """Write table and picture, print the best trials and the choice.
+
+    Raises:
+        PipelineError: If no trial has finished.
+    """
+    trials = finished(study)
+    if not trials:
+        raise PipelineError(
+            found=f"none of {len(failed(study))} trials gave a result (see above)",
+            expected="at least one",
+            remedy=f"mend what the messages say, and remove {STUDIES} to begin anew",
+        )
+    targets, exponents = targets_of_project(), exponents_of_project()
+    candidates = [_candidate(trial, schemes) for trial in trials]
+    on_front = front(candidates)
+    choice = choose(candidates, targets, exponents)
+    rewards = [reward(one, targets, exponents) for one in candidates]
+    rows = [
+        {"trial": trial.number + 1, **trial.user_attrs[_SETTINGS], **trial.user_attrs[_OUTCOME]}
+        | {"is_on_front": one in on_front, "reward": value, "seconds": trial.user_attrs[_SECONDS]}
+        for trial, one, value in zip(trials, candidates, rewards, strict=True)
+    ]
+    table = pd.DataFrame(rows).rename(columns={"accuracy": "validation_accuracy", "latency_ms": "latency_ms_p50"})
+    table = table.sort_values(["reward", "latency_ms_p50"], ascending=[False, True], kind="stable")
+    write_text(FOLDER / "table.csv", table.to_csv(index=False, lineterminator="\n"))
+    picture = candidates_picture(
+        candidates,
+        chosen=choice.candidate,
+        targets=targets,
+        title=f"What {len(trials)} trials give and cost",
+        accuracy_label="accuracy on validation frames, %",
+        num_threads=1,
+    )
+    write_bytes(FOLDER / "tradeoff.png", picture)
+    sys.stdout.write(
+        "\n".join(
+            [
+                "",
+                f"{len(trials)} trials, {len(failed(study))} failed; accuracy is on the validation takes",
+                "latency: median of one picture in LiteRT on this machine (not on a phone)",
+                "",
+                _text(table.head(_MAX_ROWS)),
+                "",
+                *(f"Best with {text}" for text in budgets(candidates, targets)),
+                "Chosen: " + sentence(choice, targets, accuracy_name="validation accuracy"),
+                "To make it real, and to have its figures on the test takes: " + as_edit(choice.candidate.settings),
+                "  then `dvc repro`; or, without an edit:",
+                f"  {shlex.join(['dvc', 'exp', 'run', *set_param(choice.candidate.settings)])}",
+                f"Table and picture: {FOLDER}/table.csv, {FOLDER}/tradeoff.png; study: {STUDIES} ({study.study_name})",
+                "",
+            ]
+        )
+    )
+
+
+def _candidate(trial: FrozenTrial, schemes: Sequence[str]) -> Candidate:
+    settings, found = Settings(**trial.user_attrs[_SETTINGS]), Outcome(**trial.user_attrs[_OUTCOME])
+    name = f"{settings.backbone} {settings.scheme} (trial {trial.number + 1})"
+    return Candidate(name, found.accuracy, found.latency_ms, found.size_bytes, settings.of_params(schemes))
+
+
+def _text(table: pd.DataFrame) -> str:
+    columns = ["trial", "backbone", "scheme", "learning rate", "weight decay", "dropout", "steps"]
+    columns += ["accuracy", "size", "latency p50", "reward", "front"]
+    return text_table(columns, [_cells(row) for row in table.to_dict("records")])
+
+
+def _cells(row: Mapping[Hashable, Any]) -> list[str]:
+    return [
+        str(row["trial"]),
+        row["backbone"],
+        row["scheme"],
+        *(f"{row[key]:g}" for key in ("learning_rate", "weight_decay", "dropout", "steps")),
+        f"{row['validation_accuracy']:.3f}",
+        f"{row['size_bytes'] / MIB:.2f} MiB",
+        f"{row['latency_ms_p50']:.1f} ms",
+        f"{row['reward']:.3f}",
+        "*" if row["is_on_front"] else "",
+    ]
+
+
+def _told(found: Outcome) -> str:
+    return f"validation accuracy {found.accuracy:.3f}, {found.latency_ms:.1f} ms, {found.size_bytes / MIB:.2f} MiB"
+
+
+def _rounded(value: float) -> float:
+    """Return a number with two digits."""
+    return float(f"{value:.2g}")
+
+
+def _sampler(config: SearchConfig, num_before: int) -> optuna.samplers.TPESampler:
+    """Return Optuna's sampler for few, dear trials. A study that goes on draws other numbers than it began with."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            seed=config.seed + num_before, n_startup_trials=config.num_first_random, multivariate=True
+        )
+
+
+@contextmanager
+def _only_one() -> Iterator[None]:
+    """Be the only search of this folder. The system gives up the lock however the process ends.
+
+    Raises:
+        PipelineError: If another is running.
+    """
+    STUDIES.parent.mkdir(parents=True, exist_ok=True)
+    with (STUDIES.parent / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PipelineError(
+                found="another search is running in this folder",
+                expected="one at a time",
+                remedy="wait until it has ended, or stop it: what it has found is kept",
+            ) from error
+        yield
+
+
+def main() -> None:
+    """Run the search from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.choosing.search", description=(__doc__ or "").split(":")[0]
+    )
+    parser.add_argument("--trials", type=int, help="how many the study has in the end, instead of num_trials")
+    arguments = parser.parse_args()
+    answer_ctrl_c_by_an_exception()
+    try:
+        config = search_config()
+        config.num_trials = config.num_trials if arguments.trials is None else arguments.trials
+        search(config)
+    except PipelineError as error:
+        print_error("search", error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nsearch: interrupted; finished trials are kept, `make search` goes on from there\n")
+        sys.stderr.flush()
+        os._exit(130)  # sys.exit would wait for threads in the middle of a take
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Makes what trials of a search need, by the stages' own functions, in one process and a folder of its own.
+
+What does not depend on the head is made once for each architecture and scheme, and kept: the backbone, its quantized
+form, and the bottlenecks, which also share the project's cache of takes. TensorFlow is imported once.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+
+from pipeline.backbone import backbone
+from pipeline.bottlenecks import bottlenecks
+from pipeline.choosing.latency import measure_in_turns
+from pipeline.config.application import CONF_FOLDER, register, typed
+from pipeline.config.backbone import BackboneStage
+from pipeline.config.backbone_names import overrides
+from pipeline.config.bottlenecks import BottlenecksStage
+from pipeline.config.quantize import QuantizeStage
+from pipeline.config.train import HEAD, TrainingConfig
+from pipeline.files import layout, write_bytes, write_text
+from pipeline.heads.examples import Examples, read_examples
+from pipeline.heads.training import train_head
+from pipeline.quantize import quantize
+from pipeline.takes.cache import CACHE_VARIABLE, cache_folder
+from pipeline.takes.splits import TRAIN, VALIDATION, labels_of, read_takes
+
+_SHARED = ("params.yaml", *map(str, (layout.SPLITS, layout.FRAMES, layout.AUGMENTED, layout.CALIBRATION)))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial gave.
+
+    Attributes:
+        accuracy: Share of validation frames that are right, 0..1, at the step with the lowest validation loss.
+        validation_loss: The cross entropy there.
+        latency_ms: Median of one picture in LiteRT on this machine.
+        size_bytes: Of model.tflite.
+    """
+
+    accuracy: float
+    validation_loss: float
+    latency_ms: float
+    size_bytes: int
+
+
+class Workshop:
+    """Folders of one study: one for each architecture, laid out like a project, with the real one's data in it."""
+
+    def __init__(self, folder: Path, resize: str, project: Path) -> None:
+        """Keep where to work.
+
+        Args:
+            folder: For what is made; whatever it holds was made from the same data, code and configuration.
+            resize: See `model_input.to_model_input`.
+            project: Where data/frames, data/augmented, data/splits.csv and data/calibration are, as stages left them.
+        """
+        self._folder = folder.absolute()
+        self._resize = resize
+        self._project = project.absolute()
+        os.environ[CACHE_VARIABLE] = str(cache_folder().absolute())  # not that of the folder that is changed into
+        self._examples = lru_cache(maxsize=4)(self._read_examples)
+
+    def try_out(self, architecture: str, scheme: str, training: Mapping[str, Any], *, title: str) -> Outcome:
+        """Train a head and tell what the model gives on the validation takes and what it costs.
+
+        Args:
+            architecture: Name of a backbone, as in params.yaml.
+            scheme: Of its quantization.
+            training: Values of `TrainingConfig`.
+            title: For the progress bar, and of TensorBoard's folder.
+
+        Raises:
+            PipelineError: If a stage refuses.
+        """
+        train, validation, labels = self._examples(architecture, scheme)
+        trained = train_head(
+            train,
+            validation,
+            labels,
+            TrainingConfig(**{**training, "mode": HEAD}),  # the whole search is about heads
+            title=title,
+            log_folder=self._folder / "tensorboard" / title,
+        )
+        best = trained.curves[trained.curves["step"] == trained.best_step].iloc[0]
+        latency_ms, size_bytes = self._costs(architecture, scheme, trained.file)
+        return Outcome(float(best["validation_accuracy"]), float(best["validation_loss"]), latency_ms, size_bytes)
+
+    def _read_examples(self, architecture: str, scheme: str) -> tuple[Examples, Examples, list[str]]:
+        """Return the train examples, the validation examples and the labels; compute them if they are not there."""
+        with self._inside(architecture):
+            if not layout.CONVERTED_BACKBONE.exists():
+                backbone(_composed("backbone", BackboneStage, overrides(architecture)))
+            if not layout.backbone(scheme).exists():  # the stage writes this last
+                chosen = [*overrides(architecture), f"quantization={scheme}", f"resize={self._resize}", f"mode={HEAD}"]
+                bottlenecks(_composed("bottlenecks", BottlenecksStage, chosen))
+            takes = read_takes(layout.SPLITS)
+            folder = layout.bottlenecks(scheme)
+            parts = [read_examples(folder, takes, part) for part in (TRAIN, VALIDATION)]
+            return parts[0], parts[1], labels_of(takes)
+
+    def _costs(self, architecture: str, scheme: str, head_file: bytes) -> tuple[float, int]:
+        """Return latency in ms and size in bytes, measured with the first head: all heads have the same size."""
+        with self._inside(architecture):
+            path = layout.metrics(scheme)
+            if not path.exists():
+                write_bytes(layout.head(scheme), head_file)
+                chosen = [*overrides(architecture), f"quantization={scheme}"]
+                quantize(_composed("quantize", QuantizeStage, chosen))
+                content = layout.model(scheme).read_bytes()
+                latency_ms = measure_in_turns({scheme: content})[scheme]
+                write_text(path, json.dumps({"latency_ms": latency_ms, "size_bytes": len(content)}))
+            costs = json.loads(path.read_text())
+            return costs["latency_ms"], costs["size_bytes"]
+
+    @contextlib.contextmanager
+    def _inside(self, architecture: str) -> Iterator[None]:
+        """Work in the folder of an architecture: the stages' paths are relative to the project's folder."""
+        folder = self._folder / architecture
+        for name in _SHARED:
+            link = folder / name
+            if not link.is_symlink():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(self._project / name)
+        with contextlib.chdir(folder):
+            yield
+
+
+def _composed(name: str, schema: type[Any], overrides: list[str]) -> Any:
+    """Return a stage's configuration as its command would compose it."""
+    register(name, schema)
+    with initialize_config_dir(str(CONF_FOLDER), version_base="1.3"):
+        return typed(compose(name, overrides))

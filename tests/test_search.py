@@ -1,0 +1,182 @@
+"""The command `make search`: its study with a stand-in for training, and the workshop with tiny models."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline.choosing import search as module
+from pipeline.choosing.search import Settings, failed, finished, open_study, present_point, run_trials, tell
+from pipeline.choosing.workshop import Outcome, Workshop
+from pipeline.config.sweep import SearchConfig
+from pipeline.errors import PipelineError
+from pipeline.files import layout, write_bytes, write_text
+from tests import tiny_models, tiny_project
+from tests.conftest import PROJECT
+
+PARAMS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+LITE0, LITE1 = "efficientnet_lite0", "efficientnet_lite1"
+
+
+def space(num_trials: int = 4) -> SearchConfig:
+    return SearchConfig(
+        backbones=[LITE0, LITE1],
+        input_pixels=[192, None],
+        quantization=["float32", "int8", "int4"],
+        learning_rate=(0.0001, 0.03),
+        weight_decay=(1e-6, 0.01),
+        dropout=(0.0, 0.6),
+        steps=(200, 2000),
+        num_trials=num_trials,
+        num_first_random=2,
+        seed=0,
+    )
+
+
+class FakeWorkshop:
+    """Gives figures that follow from the settings, and does what a test wants in a trial."""
+
+    def __init__(self, events: Mapping[int, Exception | KeyboardInterrupt] | None = None) -> None:
+        self.tried: list[tuple[str, str, Mapping[str, Any]]] = []
+        self._events = events or {}
+
+    def try_out(self, architecture: str, scheme: str, training: Mapping[str, Any], **_: str) -> Outcome:
+        self.tried.append((architecture, scheme, training))
+        if event := self._events.get(len(self.tried)):
+            raise event
+        latency_ms = 9.0 if architecture.startswith(LITE0) else 14.0
+        size_bytes = {"float32": 12, "int8": 4, "int4": 2}[scheme] * 2**20
+        return Outcome(0.5 + 0.1 * training["dropout"], 1.0, latency_ms, size_bytes)
+
+
+def run(config: SearchConfig, shop: FakeWorkshop) -> optuna.Study:
+    study = open_study(config, "inputs", PARAMS)
+    run_trials(study, config, shop, PARAMS["training"])  # type: ignore[arg-type]
+    return study
+
+
+def test_a_study_begins_with_the_present_settings_and_gets_as_many_trials_as_wanted(folder: Path) -> None:
+    shop = FakeWorkshop()
+    study = run(space(), shop)
+    assert len(finished(study)) == len(shop.tried) == 4
+    assert shop.tried[0] == (LITE0, PARAMS["deploy"], PARAMS["training"])
+    assert shop.tried[1][2]["train_batch_size"] == PARAMS["training"]["train_batch_size"]  # what is not searched stays
+
+
+def test_a_study_goes_on_where_it_was(folder: Path) -> None:
+    run(space(3), FakeWorkshop())
+    again, more = FakeWorkshop(), FakeWorkshop()
+    run(space(3), again)
+    study = run(space(5), more)
+    assert (len(again.tried), len(more.tried), len(finished(study))) == (0, 2, 5)
+
+
+def test_other_data_or_another_space_is_another_study(folder: Path) -> None:
+    first = open_study(space(), "inputs", PARAMS).study_name
+    assert open_study(space(9), "inputs", PARAMS).study_name == first  # more of the same
+    assert open_study(space(), "other inputs", PARAMS).study_name != first
+    other = space()
+    other.dropout = (0.0, 0.5)
+    assert open_study(other, "inputs", PARAMS).study_name != first
+
+
+def test_a_trial_that_fails_names_its_settings_and_costs_no_other(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusal = PipelineError(found="no weights", expected="weights", remedy="get some")
+    study = run(space(), FakeWorkshop({2: refusal, 3: ValueError("odd")}))
+    assert (len(finished(study)), len(failed(study))) == (2, 2)
+    told = capsys.readouterr().err
+    assert "trial 2 failed (efficientnet_lite" in told
+    assert "learning_rate 0." in told
+    assert "no weights\n  expected: weights\n  to mend:  get some" in told
+    assert "ValueError: odd" in told
+
+
+def test_an_interrupted_trial_and_a_killed_one_are_made_up_for(folder: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(space(), FakeWorkshop({3: KeyboardInterrupt()}))
+    open_study(space(), "inputs", PARAMS).ask()  # as a process that is killed amid a trial leaves it
+    study = run(space(), FakeWorkshop())
+    assert (len(finished(study)), len(failed(study))) == (4, 0)
+
+
+def test_present_settings_outside_the_space_are_no_point(folder: Path) -> None:
+    assert present_point(space(), PARAMS | {"backbone": "efficientnet_lite2"}) is None
+    assert present_point(space(), PARAMS | {"training": PARAMS["training"] | {"steps": 5}}) is None
+
+
+def test_the_result_says_how_to_make_it_real(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_text(Path("params.yaml"), yaml.safe_dump(PARAMS | {"choose": {"size_bytes": 2 * 2**20}}))
+    study = run(space(8), FakeWorkshop())
+    capsys.readouterr()
+    tell(study, ["float32", "int8"])
+    table = pd.read_csv("plots/search/table.csv")
+    best = table.iloc[0]
+    assert len(table) == 8
+    assert best["scheme"] == "int4"
+    assert best["reward"] == table["reward"].max() == pytest.approx(best["validation_accuracy"])
+    told = capsys.readouterr().out
+    assert f"Chosen: {best['backbone']}" in told
+    assert "validation accuracy 0.5" in told
+    assert (
+        f"-S 'quantization=[float32,int8,int4]' -S deploy=int4 -S training.learning_rate={best['learning_rate']:g}"
+        in told
+    )
+    assert Path("plots/search/tradeoff.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_result_at_all_is_an_error(folder: Path) -> None:
+    study = run(space(1), FakeWorkshop({1: ValueError("odd")}))
+    with pytest.raises(PipelineError, match="none of 1 trials gave a result"):
+        tell(study, ["float32"])
+
+
+def test_two_searches_at_once_are_refused(folder: Path) -> None:
+    with module._only_one(), pytest.raises(PipelineError, match="another search is running"), module._only_one():
+        pass
+
+
+def test_settings_as_keys_of_params_yaml() -> None:
+    settings = Settings(f"{LITE0}_192", "int8", 0.0013, 1e-05, 0.25, 870)
+    assert settings.of_params(["float32", "int8"]) == {
+        "backbone": f"{LITE0}_192",
+        "deploy": "int8",
+        "training.learning_rate": 0.0013,
+        "training.weight_decay": 1e-05,
+        "training.dropout": 0.25,
+        "training.steps": 870,
+    }
+    assert str(settings) == f"{LITE0}_192 int8, learning_rate 0.0013, weight_decay 1e-05, dropout 0.25, steps 870"
+
+
+@pytest.fixture
+def shop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Outcome]]:
+    """A workshop on the tiny project, whose backbone is the tiny one."""
+    tiny_project.make()
+    write_text(Path("params.yaml"), "engine: local\n")
+    monkeypatch.setenv("VIEWFINDER_CACHE", str(folder / "cache"))
+    made = lambda _: write_bytes(layout.CONVERTED_BACKBONE, tiny_models.backbone())  # noqa: E731
+    monkeypatch.setattr("pipeline.choosing.workshop.backbone", made)
+    workshop = Workshop(Path("study"), "stretch", Path.cwd())
+    training = vars(tiny_project.TRAINING)
+    yield lambda scheme: workshop.try_out(f"{LITE0}_32", scheme, training, title="trial 1")
+    assert Path.cwd() == folder
+
+
+def test_a_workshop_gives_figures_and_makes_things_once(
+    shop: Callable[[str], Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(Path("data").rglob("*"))
+    first = shop("float32")
+    assert first.accuracy == 1  # dark red and light blue are easily told apart
+    assert first.latency_ms > 0
+    assert first.size_bytes == Path(f"study/{LITE0}_32/models/float32/model.tflite").stat().st_size
+    for stage in ("backbone", "bottlenecks", "quantize", "measure_in_turns"):
+        monkeypatch.setattr(f"pipeline.choosing.workshop.{stage}", None)  # would fail if it were called
+    assert shop("float32") == first
+    assert set(Path("data").rglob("*")) == before  # the project's own folders stay as they were
