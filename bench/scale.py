@@ -10,7 +10,8 @@ Ray's workers or DVC use is not in it). `ms/frame` staying the same down a colum
 
 `--stages` runs only these, for which what earlier stages give is made up: frames and copies are eight pictures again
 and again, features are noise around a direction for each label. So training on 100,000 frames can be measured without
-computing their features: `--frames 100000 --stages train`.
+computing their features: `--frames 100000 --stages train`. All stages on 100,000 frames need about 40 GB in the
+temporary folder (TMPDIR), half of it for the take cache.
 """
 
 import argparse
@@ -26,8 +27,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import yaml
+from PIL import Image
 
-from bench.add_one_take import LABELS, clip, command
+from bench.add_one_take import LABELS, command
 from bench.schemes import workspace
 from pipeline.files import layout, write_bytes
 from pipeline.images.codec import encode_jpeg
@@ -41,6 +43,16 @@ STAGES = ("split", "frames", "augment", "bottlenecks", "train", "quantize", "eva
 AFTER_TRAINING = STAGES[STAGES.index("quantize") :]
 FRAMES_PER_TAKE = 100
 NUM_PICTURES = 8
+# What stages read of what others write; the splits are read by all of them.
+READS = {
+    "augment": ("frames",),
+    "bottlenecks": ("frames", "augment"),
+    "train": ("bottlenecks",),
+    "quantize": ("bottlenecks",),
+    "evaluate": ("frames",),
+    "report": ("frames",),
+    "deploy": ("frames",),
+}
 MAX_BYTES = 2e9
 # The system counts a process's memory from before its program was loaded, when it was a copy of what had started it.
 # So a small process starts the stage, and tells its seconds and the largest resident size (kB; bytes on macOS).
@@ -68,8 +80,9 @@ def make_videos(folder: Path, num_takes: int, per_second: float) -> None:
     """Write clips that give 100 frames each."""
     contents = []
     for number in range(NUM_PICTURES):
-        base = write_clip(folder / f"base{number}.mp4", list(clip(number, FRAMES_PER_TAKE / per_second)), rate=30)
-        contents.append(base.read_bytes())
+        shown = picture(number, 1280, 720)
+        frames = [np.roll(shown, 4 * index, 1) for index in range(round(30 * FRAMES_PER_TAKE / per_second))]
+        contents.append(write_clip(folder / f"base{number}.mp4", frames, rate=30).read_bytes())
     (folder / layout.PHOTOS).mkdir(parents=True)
     for number in range(num_takes):
         box = (16).to_bytes(4, "big") + b"free" + number.to_bytes(8, "big")  # a box that decoders skip
@@ -140,9 +153,17 @@ MAKE_UP: dict[str, Callable[[Path, Mapping[str, Any]], None]] = {
 }
 
 
+def picture(number: int, width: int, height: int) -> np.ndarray:
+    """Return uint8 [height, width, 3]: patches of colour that run into each other, and a camera's noise."""
+    draw = np.random.default_rng(number)
+    patches = Image.fromarray(draw.integers(0, 256, (9, 16, 3), np.uint8))
+    smooth = np.asarray(patches.resize((width, height), Image.Resampling.BICUBIC))
+    return np.clip(smooth + draw.normal(0, 2, (height, width, 1)), 0, 255).astype(np.uint8)
+
+
 def pictures() -> list[bytes]:
-    """Return encoded pictures of 640 x 360 from the clips."""
-    return [encode_jpeg(next(clip(number, 1))[::2, ::2].copy(), quality=95) for number in range(NUM_PICTURES)]
+    """Return encoded pictures of 640 x 360, about 90 kB each."""
+    return [encode_jpeg(picture(number, 640, 360), quality=95) for number in range(NUM_PICTURES)]
 
 
 def takes_of(folder: Path, part: str | None = None) -> list[Take]:
@@ -196,7 +217,7 @@ def measure(num_frames: int, stages: list[str], scheme: str) -> dict[str, Cost]:
                     f"{costs[stage].peak_bytes / 1e6:12,.0f}",
                     flush=True,
                 )
-            elif stage in MAKE_UP and any(STAGES.index(later) > STAGES.index(stage) for later in stages):
+            elif any(stage in READS.get(reader, ()) for reader in stages):
                 MAKE_UP[stage](folder, params)
             if stage == "split":  # the real one shares takes out by hash; all sizes are to be alike
                 make_splits(folder, num_takes)
