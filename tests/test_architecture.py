@@ -16,7 +16,7 @@ from pipeline.config import backbone_names, plain
 from pipeline.config.application import CONF_FOLDER, expanded, register, typed
 from pipeline.config.architecture import ArchitectureStage
 from pipeline.config.backbone import width_key
-from pipeline.config.backbone_names import Resolved, architecture_of, bases, overrides, resolve
+from pipeline.config.backbone_names import Resolved, architecture_of, bases, file_of, overrides, resolve
 from pipeline.errors import PipelineError
 from pipeline.files import layout
 from tests.conftest import PROJECT
@@ -89,6 +89,12 @@ def test_a_name_is_an_architecture_a_width_and_a_resolution(
     name: str, base: str, width: float | None, pixels: int | None
 ) -> None:
     assert resolve(name) == Resolved(base, width, pixels)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v1_050_160", "mobilenet_0.50_160"])
+@pytest.mark.usefixtures("conf")
+def test_messages_name_the_file_that_there_is(name: str) -> None:
+    assert file_of(name) == "conf/backbone/mobilenet_v1.yaml"
 
 
 def test_the_longest_base_counts(conf: Path) -> None:

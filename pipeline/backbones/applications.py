@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.config.backbone import BackboneConfig
+from pipeline.config.backbone_names import file_of
 from pipeline.errors import PipelineError
 
 _WORD_START = re.compile(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])")  # Keras: ZeroPadding2D is zero_padding2d
@@ -51,7 +52,7 @@ def network(config: BackboneConfig, num_classes: int | None = None) -> keras.Mod
         arguments["alpha"] = config.width
     elif config.width != 1:
         raise PipelineError(
-            found=f"width: {config.width} in conf/backbone/{config.name}.yaml",
+            found=f"width: {config.width} in {file_of(config.name)}",
             expected=f"1.0; {config.application} comes in no other width",
             remedy="write width: 1.0, or choose an architecture with widths, such as mobilenet_v1 or mobilenet_v2",
         )
@@ -183,7 +184,7 @@ def _constructor(config: BackboneConfig) -> Callable[..., keras.Model]:
     names = [name for name in dir(keras.applications) if name[0].isupper()]
     if config.application not in names:
         raise PipelineError(
-            found=f"application: {config.application} in conf/backbone/{config.name}.yaml",
+            found=f"application: {config.application} in {file_of(config.name)}",
             expected=f"one of {', '.join(names)}",
             remedy="correct application in that file",
         )

@@ -24,6 +24,7 @@ from pipeline.backbones.weight_files import (
     read_safetensors,
 )
 from pipeline.config.backbone import BackboneConfig, expected_feature_length
+from pipeline.config.backbone_names import file_of
 from pipeline.errors import PipelineError
 
 # Endings of files that `weights` in conf/backbone/ may name.
@@ -54,7 +55,7 @@ def build_backbone(config: BackboneConfig, *, classifier: bool = False, batch_si
     feature_length, expected = int(model.get_layer("features").output.shape[-1]), expected_feature_length(config)
     if feature_length != expected:
         raise PipelineError(
-            found=f"feature_length: {expected} in conf/backbone/{config.name}.yaml",
+            found=f"feature_length: {expected} in {file_of(config.name)}",
             expected=f"{feature_length}, the length of this architecture's feature vector",
             remedy=f"write feature_length: {feature_length}",
         )
@@ -106,7 +107,7 @@ def _load_path(model: keras.Model, config: BackboneConfig, load_others: Callable
     """Load weights from the file that `weights` names."""
     if Path(config.weights).suffix not in SUFFIXES:
         raise PipelineError(
-            found=f"weights: {config.weights} in conf/backbone/{config.name}.yaml",
+            found=f"weights: {config.weights} in {file_of(config.name)}",
             expected="`package` (efficientnet_lite), `imagenet` (applications), `random`, or the path of a file "
             f"that ends in {', '.join(SUFFIXES)}",
             remedy="correct weights in that file",
@@ -182,7 +183,7 @@ def _named_output(model: keras.Model, image: keras.KerasTensor) -> dict[str, ker
 def _check_choice(config: BackboneConfig, key: str, choices: tuple[str, ...]) -> None:
     if getattr(config, key) not in choices:
         raise PipelineError(
-            found=f"{key}: {getattr(config, key)} in conf/backbone/{config.name}.yaml",
+            found=f"{key}: {getattr(config, key)} in {file_of(config.name)}",
             expected=f"one of {', '.join(choices)}",
             remedy=f"correct {key} in that file",
         )

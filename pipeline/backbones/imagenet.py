@@ -17,6 +17,7 @@ import yaml
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.config.application import CONF_FOLDER
 from pipeline.config.backbone import BackboneConfig
+from pipeline.config.backbone_names import file_of
 from pipeline.errors import PipelineError
 from pipeline.files.full_disk import telling_full_disk
 from pipeline.takes.main_project import main_project
@@ -48,7 +49,7 @@ def imagenet_weights(config: BackboneConfig) -> Path:
                 found=f"what {url} gave is not the file that its authors published ({fetched.stat().st_size} bytes)",
                 expected=f"a file with one of the hashes {', '.join(config.weights_hashes)}",
                 remedy="try again; if a proxy answers in the server's place, put the right file at "
-                f"{path}; if the authors published anew, correct weights_hashes in conf/backbone/{config.name}.yaml",
+                f"{path}; if the authors published anew, correct weights_hashes in {file_of(config.name)}",
             )
         fetched.replace(path)
     return path
@@ -67,7 +68,7 @@ def weights_url(config: BackboneConfig) -> str:
     """
     if not config.weights_url or (config.widths and config.width not in config.widths):
         raise PipelineError(
-            found=f"weights: imagenet in conf/backbone/{config.name}.yaml, with width {config.width}",
+            found=f"weights: imagenet in {file_of(config.name)}, with width {config.width}",
             expected=f"one of the widths {config.widths}" if config.weights_url else "a weights_url to fetch them from",
             remedy="choose one of them" if config.weights_url else "name a file of your own as `weights`",
         )

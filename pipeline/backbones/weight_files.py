@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from pipeline.backbones import applications
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.config.backbone import BackboneConfig
+from pipeline.config.backbone_names import file_of
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of_bytes, sha256_of_file
 from pipeline.takes.main_project import main_project
@@ -32,7 +33,7 @@ def checked_path(config: BackboneConfig) -> Path:
     if found != config.weights_sha256:
         raise PipelineError(
             found=f"{path} has SHA-256 {found}",
-            expected=f"{config.weights_sha256 or 'its SHA-256'} as weights_sha256 in conf/backbone/{config.name}.yaml",
+            expected=f"{config.weights_sha256 or 'its SHA-256'} as weights_sha256 in {file_of(config.name)}",
             remedy=f"if these are the weights you want, write weights_sha256: {found} there",
         )
     return path
@@ -121,7 +122,7 @@ def _find(config: BackboneConfig) -> Path:
         if path.exists():
             return path
     raise PipelineError(
-        found=f"weights: {config.weights} in conf/backbone/{config.name}.yaml, and nothing there",
+        found=f"weights: {config.weights} in {file_of(config.name)}, and nothing there",
         expected="`package`, `imagenet`, `random`, or the path of a file relative to the project's folder",
         remedy=f"put the file there{f' (see {config.source})' if config.source else ''}, or correct the path",
     )

@@ -68,6 +68,11 @@ def bases() -> list[str]:
     return sorted(path.stem for path in (CONF_FOLDER / "backbone").glob("*.yaml"))
 
 
+def file_of(name: str) -> str:
+    """Return the path of the file that a name's architecture stands in, for a message to a person."""
+    return f"conf/backbone/{max(_matching(_modern(name)), key=len, default=name)}.yaml"
+
+
 def architecture_of(base: str) -> BackboneConfig:
     """Read conf/backbone/<base>.yaml.
 
@@ -111,11 +116,16 @@ def _modern(name: str) -> str:
 
 def _base_of(modern: str, name: str) -> str:
     """Return the longest base that a name begins with."""
-    matching = [base for base in bases() if f"{modern}_".startswith(f"{base}_")]
+    matching = _matching(modern)
     if not matching:
         listed = "".join(f"\n    {base}{_offers(architecture_of(base))}" for base in bases())
         raise _refusal(name, f"one of these, and what may follow it:{listed}")
     return max(matching, key=len)
+
+
+def _matching(modern: str) -> list[str]:
+    """Return the bases that a name begins with."""
+    return [base for base in bases() if f"{modern}_".startswith(f"{base}_")]
 
 
 def _offers(config: BackboneConfig) -> str:
