@@ -45,7 +45,7 @@ summary: setup  ## Tell again where the model lies and how good it is
 	@$(BIN)/python -m pipeline
 
 test: setup-dev check  ## Run linter, formatter check, type checker and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup-dev  ## Run linter, formatter check and type checker
 	$(BIN)/ruff check .
