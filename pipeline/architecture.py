@@ -17,7 +17,7 @@ from pipeline.config.backbone_names import overrides
 from pipeline.files import layout, write_text
 
 _HEADER = "# What `backbone` in params.yaml means. The stage `architecture` makes this file from conf/backbone/.\n"
-_OFFERS = ("widths", "resolutions", "published")  # what could be chosen instead: it changes no result
+_OFFERS = ("widths", "published")  # what could be chosen instead: it changes no result (resolutions choose weights)
 
 
 def architecture(config: ArchitectureStage) -> None:

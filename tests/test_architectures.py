@@ -11,11 +11,19 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from bench.architectures import measured, pictures
 from pipeline.backbones import applications
 from pipeline.backbones.build import build_backbone
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.backbones.random_weights import set_random_weights
-from pipeline.config.backbone import BackboneConfig, PublishedFigures, figures_key, published_figures, width_key
+from pipeline.config.backbone import (
+    BackboneConfig,
+    PublishedFigures,
+    expected_feature_length,
+    figures_key,
+    published_figures,
+    width_key,
+)
 from pipeline.errors import PipelineError
 
 FOLDER = Path(__file__).parent.parent / "conf" / "backbone"
@@ -43,14 +51,6 @@ def small(name, **changes):
     return config_of(name, weights="random", input_pixels=config_of(name).min_input_pixels, **changes)
 
 
-def pictures(num, pixels):
-    """Blocky noise of different brightness, uint8 [num, pixels, pixels, 3]."""
-    generator = np.random.default_rng(0)
-    blocks = generator.integers(0, 256, (num, pixels // 4 + 1, pixels // 4 + 1, 3)).repeat(4, 1).repeat(4, 2)
-    dimmed = blocks[:, :pixels, :pixels] * generator.uniform(0.2, 1, (num, 1, 1, 3))
-    return dimmed.astype(np.uint8)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_choice_is_consistent(name):
     config = config_of(name)
@@ -58,7 +58,7 @@ def test_a_choice_is_consistent(name):
     assert config.input_pixels >= config.min_input_pixels
     figures = PublishedFigures(config.num_parameters, config.num_multiply_adds, config.imagenet_top1_percent)
     assert published_figures(config) == figures
-    assert config.source
+    assert config.source or config.family == "keras_file"
     for width in config.widths:
         for pixels in config.resolutions:
             key = figures_key(dataclasses.replace(config, width=width, input_pixels=pixels))
@@ -101,8 +101,20 @@ def copy_weights(source, target):
             new.set_weights(old.get_weights())
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v3_small", "resnet50", "convnext_tiny"])
+def test_converts_and_quantizes(name):
+    config = small(name)
+    config.width = min(config.widths, default=1.0)
+    found = measured(config)
+    assert found.feature_length == expected_feature_length(config)
+    assert found.difference < 1e-4
+    assert found.refusal is None
+    assert found.num_int8_bytes < 0.4 * found.num_bytes
+    assert 0 < found.int8_error < 0.2
+
+
 def test_all_names_are_those_of_a_new_process():
-    names = [[layer.name for layer in build_backbone(small("mobilenet_v2")).layers] for _ in range(2)]
+    names = [[layer.name for layer in build_backbone(small("mobilenet_v1", width=0.25)).layers] for _ in range(2)]
     assert names[0] == names[1]
     assert (names[0][0], names[0][-1]) == ("image", "features")
 

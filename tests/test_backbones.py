@@ -116,6 +116,13 @@ def test_has_the_published_size_and_cost(published):
     assert num_multiply_adds(classifier) == pytest.approx(config.num_multiply_adds, rel=0.005)
 
 
+@pytest.mark.parametrize("name", ["efficientnet_lite3", "efficientnet_lite4"])
+def test_without_weights_at_hand_has_the_published_size_and_cost(name):
+    test_has_the_published_size_and_cost(
+        (config_of(name), build_backbone(config_of(name, weights="random"), classifier=True))
+    )
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_feature_model_lacks_only_the_classifier(name):
     model = build_backbone(config_of(name))

@@ -9,24 +9,39 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from bench.architectures import pictures
 from pipeline.backbones import applications, efficientnet_lite
 from pipeline.backbones.build import build_backbone, convert, largest_difference
 from pipeline.backbones.imagenet import weights_folder, weights_url
 from pipeline.backbones.quiet_tensorflow import keras, tensorflow
 from pipeline.backbones.random_weights import set_random_weights
+from pipeline.backbones.torch_weights import read_state_dict, weights_of_package
 from pipeline.backbones.weight_files import sha256_of_folder
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of_bytes, sha256_of_file
-from tests.test_architectures import config_of, pictures
+from tests.test_architectures import config_of
 
 NAME = "mobilenet_v1"
 SMALL = {"width": 0.25, "input_pixels": 32}
 
 
+def tiny(config):
+    """Stand in for a whole MobileNet: one convolution, with as many features."""
+    image = keras.Input((config.input_pixels, config.input_pixels, 3))
+    x = keras.layers.Conv2D(int(1024 * config.width), 3, 2, use_bias=False, name="conv1")(image)
+    x = keras.layers.ReLU(6.0)(keras.layers.BatchNormalization(name="conv1_bn")(x))
+    return keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
+
+
+@pytest.fixture(autouse=True)
+def _tiny_network(monkeypatch):
+    monkeypatch.setattr(applications, "network", tiny)
+
+
 @pytest.fixture(scope="module")
 def network():
-    """The smallest network, with random weights."""
-    made = applications.network(config_of(NAME, **SMALL))
+    """The network with random weights."""
+    made = tiny(config_of(NAME, **SMALL))
     set_random_weights(made)
     return made
 
@@ -269,26 +284,37 @@ def test_a_path_that_does_not_exist_and_a_kind_that_does_not():
     assert "`package` (efficientnet_lite), `imagenet`" in refusal(config_of(NAME, weights="noisy")).expected
 
 
-TIMM_NAMES = {
-    "_conv_stem": "conv_stem",
-    "_bn0": "bn1",
-    "_conv_head": "conv_head",
-    "_bn1": "bn2",
-    "_blocks.0._depthwise_conv": "blocks.0.0.conv_dw",
-    "_blocks.0._bn1": "blocks.0.0.bn1",
-    "_blocks.0._project_conv": "blocks.0.0.conv_pw",
-    "_blocks.0._bn2": "blocks.0.0.bn2",
-    "_blocks.1._expand_conv": "blocks.1.0.conv_pw",
-    "_blocks.2._bn2": "blocks.1.1.bn3",
-    "_blocks.3._depthwise_conv": "blocks.2.0.conv_dw",
-}
+def timm_name(name, firsts):
+    """Return timm's name for one of an EfficientNet-Lite's, given the index of each stage's first block."""
+    if not name.startswith("_blocks."):
+        layer, part = name.split(".")
+        known = {
+            "_conv_stem": "conv_stem",
+            "_bn0": "bn1",
+            "_conv_head": "conv_head",
+            "_bn1": "bn2",
+            "_fc": "classifier",
+        }
+        return f"{known[layer]}.{part}"
+    _, index, layer, part = name.split(".")
+    stage = max(number for number, first in enumerate(firsts) if first <= int(index))
+    known = {"_depthwise_conv": "conv_dw", "_expand_conv": "conv_pw", "_project_conv": "conv_pwl"}
+    known |= {"_bn0": "bn1", "_bn1": "bn2", "_bn2": "bn3"}
+    if stage == 0:  # no expansion
+        known |= {"_project_conv": "conv_pw", "_bn1": "bn1", "_bn2": "bn2"}
+    return f"blocks.{stage}.{int(index) - firsts[stage]}.{known[layer]}.{part}"
 
 
 def test_timms_names_of_an_efficientnet_lite():
-    timm = {f"{name}.weight": np.zeros(index) for index, name in enumerate(TIMM_NAMES.values())}
+    config = config_of("efficientnet_lite0")
+    tensors = read_state_dict(weights_of_package(config.weights_package, config.weights_sha256), "lite0")
+    timm = {timm_name(name, [0, 1, 3, 5, 8, 11, 15]): value for name, value in tensors.items()}
+    assert len(timm) == len(tensors)
+    assert {"blocks.0.0.conv_pw.weight", "blocks.6.0.conv_pwl.weight", "classifier.bias"} < set(timm)
     found = efficientnet_lite.without_timm_names(timm)
-    assert {key: len(value) for key, value in found.items()} == {f"{n}.weight": i for i, n in enumerate(TIMM_NAMES)}
-    assert efficientnet_lite.without_timm_names(found) == found
+    assert set(found) == set(tensors)
+    assert all(found[name] is tensors[name] for name in tensors)
+    assert efficientnet_lite.without_timm_names(tensors) is tensors
 
 
 def own(path, **changes):
