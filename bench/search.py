@@ -89,6 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--runs", type=int, default=3, help="runs of each kind that are measured")
+    parser.add_argument("--keep", type=Path, help="folder to keep the search's table, picture and study in")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder, cache = Path(name) / "project", Path(name) / "takes"
@@ -101,6 +102,9 @@ def main() -> None:
         wanted = ("--trials", str(arguments.trials))
         trials = cost("pipeline.choosing.search", *wanted, folder=folder, cache=other)
         print(f"{arguments.trials} trials: {trials[0]:.0f} s, {trials[1]:.0f} s computing; now runs of", flush=True)
+        if arguments.keep:
+            shutil.copytree(folder / "plots/search", arguments.keep, dirs_exist_ok=True)
+            shutil.copy(folder / ".cache/search/study.sqlite3", arguments.keep)
         table = pd.read_csv(folder / "plots/search/table.csv").sort_values("trial")
         new, again = measured_runs(table, arguments.runs, folder, cache)
     num_new = len(table.drop_duplicates(["backbone", "scheme"]))

@@ -53,6 +53,13 @@ class FakeWorkshop:
         return Outcome(0.5 + 0.1 * training["dropout"], 1.0, latency_ms, size_bytes)
 
 
+class AnyLatency(dict[tuple[str, str], float]):
+    """Gives every model the same latency."""
+
+    def __missing__(self, _: tuple[str, str]) -> float:
+        return 7.0
+
+
 def run(config: SearchConfig, shop: FakeWorkshop) -> optuna.Study:
     study = open_study(config, "inputs", PARAMS)
     run_trials(study, config, shop, PARAMS["training"])  # type: ignore[arg-type]
@@ -114,10 +121,11 @@ def test_the_result_says_how_to_make_it_real(folder: Path, capsys: pytest.Captur
     write_text(Path("params.yaml"), yaml.safe_dump(PARAMS | {"choose": {"size_bytes": 2 * 2**20}}))
     study = run(space(8), FakeWorkshop())
     capsys.readouterr()
-    tell(study, ["float32", "int8"])
+    tell(study, PARAMS | {"quantization": ["float32", "int8"]}, AnyLatency())
     table = pd.read_csv("plots/search/table.csv")
     best = table.iloc[0]
     assert len(table) == 8
+    assert set(table["latency_ms_p50"]) == {7.0}  # from the last sitting, not from the trials
     assert best["scheme"] == "int4"
     assert best["reward"] == table["reward"].max() == pytest.approx(best["validation_accuracy"])
     told = capsys.readouterr().out
@@ -133,7 +141,7 @@ def test_the_result_says_how_to_make_it_real(folder: Path, capsys: pytest.Captur
 def test_no_result_at_all_is_an_error(folder: Path) -> None:
     study = run(space(1), FakeWorkshop({1: ValueError("odd")}))
     with pytest.raises(PipelineError, match="none of 1 trials gave a result"):
-        tell(study, ["float32"])
+        tell(study, PARAMS, {})
 
 
 def test_two_searches_at_once_are_refused(folder: Path) -> None:
@@ -143,7 +151,7 @@ def test_two_searches_at_once_are_refused(folder: Path) -> None:
 
 def test_settings_as_keys_of_params_yaml() -> None:
     settings = Settings(f"{LITE0}_192", "int8", 0.0013, 1e-05, 0.25, 870)
-    assert settings.of_params(["float32", "int8"]) == {
+    assert settings.of_params(PARAMS) == {
         "backbone": f"{LITE0}_192",
         "deploy": "int8",
         "training.learning_rate": 0.0013,
@@ -151,6 +159,9 @@ def test_settings_as_keys_of_params_yaml() -> None:
         "training.dropout": 0.25,
         "training.steps": 870,
     }
+    other = PARAMS | {"quantization": ["float32"], "training": PARAMS["training"] | {"mode": "finetune"}}
+    more = settings.of_params(other)
+    assert (more["quantization"], more["training.mode"]) == (["float32", "int8"], "head")
     assert str(settings) == f"{LITE0}_192 int8, learning_rate 0.0013, weight_decay 1e-05, dropout 0.25, steps 870"
 
 
@@ -165,6 +176,8 @@ def shop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[st
     workshop = Workshop(Path("study"), "stretch", Path.cwd())
     training = vars(tiny_project.TRAINING)
     yield lambda scheme: workshop.try_out(f"{LITE0}_32", scheme, training, title="trial 1")
+    monkeypatch.setattr("pipeline.choosing.latency.measure_in_turns", lambda models: dict.fromkeys(models, 3.0))
+    assert workshop.latencies([(f"{LITE0}_32", "float32")]) == {(f"{LITE0}_32", "float32"): 3.0}
     assert Path.cwd() == folder
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from pipeline.choosing.workshop import Outcome, Workshop
 from pipeline.config.application import answer_ctrl_c_by_an_exception, print_error
 from pipeline.config.choose import exponents_of_project, targets_of_project
 from pipeline.config.sweep import SearchConfig, search_config
+from pipeline.config.train import HEAD
 from pipeline.errors import PipelineError
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.pictures.candidates import candidates_picture
@@ -77,9 +78,11 @@ class Settings:
             "steps": self.steps,
         }
 
-    def of_params(self, schemes: Sequence[str]) -> dict[str, object]:
-        """Return keys and values of params.yaml, whose `quantization` lists `schemes`."""
+    def of_params(self, params: Mapping[str, Any]) -> dict[str, object]:
+        """Return keys and values that make this of what params.yaml holds."""
+        schemes = params["quantization"]
         more: dict[str, object] = {} if self.scheme in schemes else {"quantization": [*schemes, self.scheme]}
+        more |= {} if params["training"]["mode"] == HEAD else {"training.mode": HEAD}  # a search is about heads
         training = {f"training.{key}": value for key, value in self.training().items()}
         return {"backbone": self.backbone, **more, "deploy": self.scheme, **training}
 
@@ -104,7 +107,8 @@ def search(config: SearchConfig) -> None:
         study = open_study(config, inputs, params)
         shop = Workshop(STUDIES.parent / inputs[:_NUM_DIGITS], params["resize"], Path.cwd())
         run_trials(study, config, shop, params["training"])
-    tell(study, params["quantization"])
+    models = dict.fromkeys(_model_of(trial) for trial in finished(study))
+    tell(study, params, shop.latencies(models))
 
 
 def make_frames() -> None:
@@ -214,8 +218,13 @@ def failed(study: optuna.Study) -> list[FrozenTrial]:
     ]
 
 
-def tell(study: optuna.Study, schemes: Sequence[str]) -> None:
+def tell(study: optuna.Study, params: Mapping[str, Any], latencies_ms: Mapping[tuple[str, str], float]) -> None:
     """Write table and picture, print the best trials and the choice.
+
+    Args:
+        study: With its trials.
+        params: What params.yaml holds.
+        latencies_ms: By backbone and scheme, from one sitting; those that trials saw come from different times.
 
     Raises:
         PipelineError: If no trial has finished.
@@ -228,13 +237,14 @@ def tell(study: optuna.Study, schemes: Sequence[str]) -> None:
             remedy=f"mend what the messages say, and remove {STUDIES} to begin anew",
         )
     targets, exponents = targets_of_project(), exponents_of_project()
-    candidates = [_candidate(trial, schemes) for trial in trials]
+    candidates = [_candidate(trial, params, latencies_ms[_model_of(trial)]) for trial in trials]
     on_front = front(candidates)
     choice = choose(candidates, targets, exponents)
     rewards = [reward(one, targets, exponents) for one in candidates]
     rows = [
         {"trial": trial.number + 1, **trial.user_attrs[_SETTINGS], **trial.user_attrs[_OUTCOME]}
-        | {"is_on_front": one in on_front, "reward": value, "seconds": trial.user_attrs[_SECONDS]}
+        | {"latency_ms": one.latency_ms, "is_on_front": one in on_front, "reward": value}
+        | {"seconds": trial.user_attrs[_SECONDS]}
         for trial, one, value in zip(trials, candidates, rewards, strict=True)
     ]
     table = pd.DataFrame(rows).rename(columns={"accuracy": "validation_accuracy", "latency_ms": "latency_ms_p50"})
@@ -254,7 +264,7 @@ def tell(study: optuna.Study, schemes: Sequence[str]) -> None:
             [
                 "",
                 f"{len(trials)} trials, {len(failed(study))} failed; accuracy is on the validation takes",
-                "latency: median of one picture in LiteRT on this machine (not on a phone)",
+                "latency: median of one picture in LiteRT on this machine, not of a phone; one sitting",
                 "",
                 _text(table.head(_MAX_ROWS)),
                 "",
@@ -270,10 +280,16 @@ def tell(study: optuna.Study, schemes: Sequence[str]) -> None:
     )
 
 
-def _candidate(trial: FrozenTrial, schemes: Sequence[str]) -> Candidate:
+def _model_of(trial: FrozenTrial) -> tuple[str, str]:
+    """Return backbone and scheme, which the costs follow from."""
+    settings = Settings(**trial.user_attrs[_SETTINGS])
+    return settings.backbone, settings.scheme
+
+
+def _candidate(trial: FrozenTrial, params: Mapping[str, Any], latency_ms: float) -> Candidate:
     settings, found = Settings(**trial.user_attrs[_SETTINGS]), Outcome(**trial.user_attrs[_OUTCOME])
     name = f"{settings.backbone} {settings.scheme} (trial {trial.number + 1})"
-    return Candidate(name, found.accuracy, found.latency_ms, found.size_bytes, settings.of_params(schemes))
+    return Candidate(name, found.accuracy, latency_ms, found.size_bytes, settings.of_params(params))
 
 
 def _text(table: pd.DataFrame) -> str:

@@ -7,7 +7,7 @@ form, and the bottlenecks, which also share the project's cache of takes. Tensor
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 
 from pipeline.backbone import backbone
 from pipeline.bottlenecks import bottlenecks
-from pipeline.choosing.latency import measure_in_turns
+from pipeline.choosing.latency import latencies_ms, measure_in_turns
 from pipeline.config.application import CONF_FOLDER, register, typed
 from pipeline.config.backbone import BackboneStage
 from pipeline.config.backbone_names import overrides
@@ -41,7 +41,7 @@ class Outcome:
     Attributes:
         accuracy: Share of validation frames that are right, 0..1, at the step with the lowest validation loss.
         validation_loss: The cross entropy there.
-        latency_ms: Median of one picture in LiteRT on this machine.
+        latency_ms: Median of one picture in LiteRT on this machine at that time; `latencies` compares better.
         size_bytes: Of model.tflite.
     """
 
@@ -93,6 +93,19 @@ class Workshop:
         latency_ms, size_bytes = self._costs(architecture, scheme, trained.file)
         return Outcome(float(best["validation_accuracy"]), float(best["validation_loss"]), latency_ms, size_bytes)
 
+    def latencies(self, models: Collection[tuple[str, str]]) -> dict[tuple[str, str], float]:
+        """Return the latency in ms of each model that was tried, all from the same sitting.
+
+        Args:
+            models: Backbone and scheme of each.
+        """
+        files = {
+            f"{architecture} {scheme}": (self._folder / architecture / layout.model(scheme)).read_bytes
+            for architecture, scheme in models
+        }
+        measured = latencies_ms(files, self._folder / "latency_ms.json")
+        return dict(zip(models, measured.values(), strict=True))
+
     def _read_examples(self, architecture: str, scheme: str) -> tuple[Examples, Examples, list[str]]:
         """Return the train examples, the validation examples and the labels; compute them if they are not there."""
         with self._inside(architecture):
@@ -115,7 +128,7 @@ class Workshop:
                 chosen = [*overrides(architecture), f"quantization={scheme}"]
                 quantize(_composed("quantize", QuantizeStage, chosen))
                 content = layout.model(scheme).read_bytes()
-                latency_ms = measure_in_turns({scheme: content})[scheme]
+                latency_ms = measure_in_turns({scheme: content}, num_rounds=1)[scheme]
                 write_text(path, json.dumps({"latency_ms": latency_ms, "size_bytes": len(content)}))
             costs = json.loads(path.read_text())
             return costs["latency_ms"], costs["size_bytes"]

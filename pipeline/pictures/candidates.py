@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
 from pipeline.choosing.candidates import MIB, Candidate, front, short_names
@@ -181,7 +180,7 @@ def _write_names(
                 radius_points=_radius(_area(one, candidates)) - 5,
                 color=DARK if is_good else GREY,
                 weight="bold" if one is chosen else "normal",
-                path_effects=[withStroke(linewidth=3, foreground="white")],  # the line of the front may run behind it
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},  # the front's line may run behind it
             )
         )
 
