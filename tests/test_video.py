@@ -1,3 +1,4 @@
+import gc
 import math
 import subprocess
 from fractions import Fraction
@@ -158,6 +159,18 @@ def test_rotation_agrees_with_ffmpeg(tmp_path, rotation, mirrored):
     # ffmpeg turns before it scales and then looks for chroma at the turned place: one grey level on a smooth picture
     clip = write_clip(tmp_path / "a.mov", [smooth(i) for i in range(3)], rotation=rotation, mirrored=mirrored)
     assert difference_from_ffmpeg(clip) <= 1
+
+
+def test_decoded_frames_are_given_back_at_once(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", [smooth(i) for i in range(40)], rotation=90)
+    gc.collect()  # what other tests have left
+    gc.disable()
+    try:
+        assert len(read(clip)) == 40
+        held = [thing for thing in gc.get_objects() if isinstance(thing, av.VideoFrame)]
+    finally:
+        gc.enable()
+    assert len(held) <= 2  # of which the display matrix was read
 
 
 @pytest.mark.parametrize("colorspace", [None, BT601, BT709])
