@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no time limit", deadline=None)  # a busy machine is no failure
+settings.load_profile("no time limit")
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -212,7 +212,7 @@ def test_labelled_model_is_a_zip_and_still_runs():
 one_line = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=20)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(one_line, min_size=3, max_size=3))
 def test_labels_come_back(labels):
     assert read_labels(labelled(labels)) == labels

@@ -242,7 +242,7 @@ def test_quantizer_finds_the_steps_of_rounded_weights_again(calibration):
     np.testing.assert_allclose(values, truth, rtol=1e-6, atol=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 6), st.sampled_from([4, 8]))
 def test_gptq_gives_steps_that_span_the_whole_range(seed, num_inputs, num_outputs, bits):
     draw = np.random.default_rng(seed)

@@ -87,7 +87,7 @@ STEPS = st.lists(st.sampled_from(["run a", "run b", "make room", *DAMAGES]), min
 
 
 @given(STEPS, st.booleans())
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_state_of_the_cache_changes_an_output(
     tmp_path_factory: pytest.TempPathFactory, emptied: TakeCache, steps: list[str], shared: bool
 ) -> None:
