@@ -11,7 +11,6 @@ import json
 import platform
 import shutil
 import sys
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from pipeline.litert.golden import FLOOR, MAX_FACTOR, MISTAKES, Golden, choose_g
 from pipeline.litert.interpreter import Model
 from pipeline.metrics.predictions import read_predictions
 from pipeline.takes.single_frame import read_frame
+from pipeline.takes.staging import staged
 
 MANIFEST_FORMAT = 1
 _APP_FILES = ("model.tflite", "labels.txt")
@@ -41,18 +41,11 @@ _VERSION_DIGITS = 16
 def deploy(config: DeployStage) -> None:
     """Write the deployed folder, whole or not at all, and the deployed model's metrics."""
     metrics = json.loads(layout.metrics(config.deploy).read_text())
-    layout.DEPLOYED.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=layout.DEPLOYED.parent, prefix=".deployed."))
-    try:
+    with staged(layout.DEPLOYED) as staging:
         shutil.copyfile(layout.model(config.deploy), staging / "model.tflite")
         shutil.copyfile(layout.labels(config.deploy), staging / "labels.txt")
         write_golden(staging, golden_pictures(config))
         write_text(staging / "manifest.json", _json(manifest(config, staging, metrics)))
-        shutil.rmtree(layout.DEPLOYED, ignore_errors=True)
-        staging.chmod(0o755)
-        staging.rename(layout.DEPLOYED)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     write_text(layout.DEPLOYED_METRICS, _json(metrics))
     sys.stderr.write(f"deploy: {config.deploy} is in {layout.DEPLOYED}/\n")
 

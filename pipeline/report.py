@@ -6,10 +6,7 @@ looked at.
 """
 
 import json
-import shutil
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -26,20 +23,14 @@ from pipeline.pictures.contact_sheet import Thumbnail, contact_sheet
 from pipeline.pictures.reliability import reliability_diagrams
 from pipeline.pictures.tradeoff import SchemeCosts, tradeoff
 from pipeline.takes.single_frame import read_frame
+from pipeline.takes.staging import staged
 
 
 def report(config: ReportStage) -> None:
     """Write the pictures, all or none."""
-    layout.PICTURES.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=layout.PICTURES.parent, prefix=".pictures."))
-    try:
+    with staged(layout.PICTURES) as staging:
         for name, content in pictures(config.deploy, config.report).items():
             write_bytes(staging / name, content)
-        shutil.rmtree(layout.PICTURES, ignore_errors=True)
-        staging.chmod(0o755)
-        staging.rename(layout.PICTURES)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     sys.stderr.write(f"report: pictures are in {layout.PICTURES}/\n")
 
 

@@ -1,4 +1,4 @@
-"""Kills a stage at random moments: `python -m tests.kill_stages STAGE NUM_KILLS SEED` in a folder made by `make_clips`.
+"""Kills a stage at random moments: `python -m tests.kill_stages STAGE NUM_KILLS SEED` in a folder made by `prepare`.
 
 Each run is a child process, forked after all imports, so that the kills fall into the work. After every kill each
 output must be whole or absent; after the last, a run must give what an undisturbed run gave, and leave nothing beside.
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +22,22 @@ from pipeline.augment import augment
 from pipeline.bottlenecks import bottlenecks
 from pipeline.config.augment import AugmentStage
 from pipeline.config.bottlenecks import BottlenecksStage
+from pipeline.config.deploy import DeployStage
 from pipeline.config.frames import FramesConfig, FramesStage
-from pipeline.files import layout, sha256_of_bytes, sha256_of_file
+from pipeline.config.gate import GateConfig, GateStage
+from pipeline.config.quantize import QuantizeStage
+from pipeline.config.report import ReportConfig, ReportStage
+from pipeline.deploy import deploy
+from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes
 from pipeline.frames import frames
+from pipeline.gate import gate
+from pipeline.heads.head_file import Head
+from pipeline.litert.quantizer import quantize as quantize_backbone
+from pipeline.quantize import quantize
+from pipeline.report import report
 from pipeline.takes.cache import cache_folder
 from pipeline.takes.splits import PARTS, Block, write_splits
-from tests import tiny_models, tiny_project
+from tests import tiny_models, tiny_project, tiny_results
 from tests.clips import write_clip
 from tests.test_augment import ALL
 from tests.test_takes import table
@@ -40,6 +51,44 @@ STAGES: dict[str, tuple[Callable[[], None], Sequence[Path]]] = {
         [layout.bottlenecks("float32"), layout.backbone("float32")],
     ),
 }
+
+
+def quantize_tiny() -> None:
+    """Put a head that was never trained on the backbone, sparing TensorFlow."""
+    head = Head(*tiny_models.head(num_labels=2), tiny_project.LABELS)
+    with mock.patch("pipeline.quantize.read_head", return_value=head):
+        quantize(QuantizeStage(tiny_project.BACKBONE, tiny_models.SCHEMES["int8"]))
+
+
+NO_LIMITS = GateConfig(**dict.fromkeys(GateConfig.__dataclass_fields__, "None"))
+# These work on results; `train` and `evaluate`, whose outputs tell how long it took, are not here.
+RESULT_STAGES: dict[str, tuple[Callable[[], None], Sequence[Path]]] = {
+    "quantize": (quantize_tiny, [layout.model("int8"), layout.labels("int8")]),
+    "report": (partial(report, ReportStage("int8", ReportConfig(10, 4))), [layout.PICTURES]),
+    "gate": (partial(gate, GateStage("int8", NO_LIMITS)), [layout.GATE]),
+    "deploy": (
+        partial(deploy, DeployStage("int8", "stretch", tiny_project.BACKBONE)),
+        [layout.DEPLOYED, layout.DEPLOYED_METRICS],
+    ),
+}
+
+
+def prepare(stage: str) -> None:
+    """Write what a stage reads."""
+    if stage in STAGES:
+        make_clips()
+        for earlier in list(STAGES)[: list(STAGES).index(stage)]:
+            STAGES[earlier][0]()
+        return
+    tiny_project.make()
+    write_bytes(
+        layout.backbone("int8"),
+        quantize_backbone(tiny_models.backbone(), tiny_models.SCHEMES["int8"], tiny_models.pictures(20)),
+    )
+    tiny_results.write_params("float32", "int8")
+    tiny_results.write_scheme("float32", wrong=[1])
+    tiny_results.write_scheme("int8", wrong=[1, 4, 8])
+    gate(GateStage("int8", NO_LIMITS))
 
 
 def make_clips(num_frames: int = 60) -> None:
@@ -60,7 +109,7 @@ def make_clips(num_frames: int = 60) -> None:
 
 def main(stage: str, num_kills: int, seed: int) -> None:
     """Run, kill, compare; print how many runs were killed before they ended."""
-    run, outputs = STAGES[stage]
+    run, outputs = (STAGES | RESULT_STAGES)[stage]
     draw = random.Random(seed)
     seconds = min(undisturbed(run), undisturbed(run))
     whole = {path: digest(path) for path in outputs}
