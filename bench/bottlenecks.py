@@ -14,7 +14,7 @@ All start from the same encoded frames on disk, use the same weights, and end wi
 
 Each contender lives in a process of its own, which has imported, built, compiled and run a few frames before the first
 round. They take turns, so that other work on the machine hits all alike. A ratio compares the two of one round: above 1
-ours is faster. Frames are those of the project, or rendered from the sample videos into the temporary folder;
+ours is faster. The ratio of processor time (all threads) says the same of a machine that is busy elsewhere. Frames are those of the project, or rendered from the sample videos into the temporary folder;
 `--width` scales and encodes them anew, 640 being what a phone's video gives.
 """
 
@@ -71,10 +71,9 @@ TARGETS = {
 Round = Callable[[], None]
 
 
-def backbone_config() -> BackboneConfig:
-    """Return the backbone that params.yaml names."""
-    name = yaml.safe_load((PROJECT / "params.yaml").read_text())["backbone"]
-    values = OmegaConf.load(PROJECT / f"conf/backbone/{name}.yaml")
+def backbone_config(folder: Path) -> BackboneConfig:
+    """Return the backbone that params.yaml names, as the stage `architecture` has looked it up."""
+    values = OmegaConf.load(folder / layout.ARCHITECTURE)
     config: BackboneConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(BackboneConfig), values))
     return config
 
@@ -84,7 +83,7 @@ def backbone_config() -> BackboneConfig:
 
 def ours(scheme: str) -> Round:
     """The stage, in the current folder."""
-    config = BottlenecksStage(RESIZE, backbone_config(), schemes()[scheme])
+    config = BottlenecksStage(RESIZE, backbone_config(Path()), schemes()[scheme], "head")
     calibration = read_calibration(layout.CALIBRATION, config.backbone.input_pixels, RESIZE)
     content = stage.quantized_backbone(config, calibration)
     stage.quantized_backbone = lambda *_: content
@@ -123,7 +122,7 @@ def keras_model() -> tuple[Callable[..., np.ndarray], int]:
     from pipeline.backbones.build import build_backbone
     from pipeline.backbones.quiet_tensorflow import keras as library
 
-    config = backbone_config()
+    config = backbone_config(Path())
     built = build_backbone(config)
     batches = library.Input((config.input_pixels, config.input_pixels, 3))
     model = library.models.clone_model(built, input_tensors=batches)
@@ -217,6 +216,9 @@ def prepare(folder: Path, width_pixels: int | None) -> int:
     (folder / JPEGS).mkdir()
     (folder / layout.CALIBRATION).symlink_to(PROJECT / layout.CALIBRATION)
     write_bytes(folder / layout.CONVERTED_BACKBONE, (source / layout.CONVERTED_BACKBONE).read_bytes())
+    name = yaml.safe_load((PROJECT / "params.yaml").read_text())["backbone"]
+    command = [sys.executable, "-m", "pipeline.architecture", f"backbone={name}"]
+    subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(PROJECT)}, check=True, capture_output=True)
     blocks, num_frames = [], 0
     for take in read_takes(source / layout.SPLITS):
         frames = read_parquet(source / layout.FRAMES / take.table)
@@ -241,18 +243,18 @@ def scaled(image: bytes, width_pixels: int | None) -> bytes:
 
 
 def work(name: str) -> None:
-    """Get ready, say so, and run a round for each line that comes in; print its seconds."""
+    """Get ready, say so, and run a round for each line that comes in; print its seconds, and those of all processors."""
     run = CONTENDERS[name]()
     print("ready", flush=True)
     for _ in sys.stdin:
-        started = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         run()
-        print(time.perf_counter() - started, flush=True)
+        print(time.perf_counter() - wall, time.process_time() - cpu, flush=True)
 
 
 @contextlib.contextmanager
-def worker(name: str, folder: Path) -> Iterator[Callable[[], float]]:
-    """Start a contender's process; give a function that runs a round there and returns its seconds."""
+def worker(name: str, folder: Path) -> Iterator[Callable[[], tuple[float, float]]]:
+    """Start a contender's process; give a function that runs a round there and returns what `work` prints."""
     command = [sys.executable, "-m", "bench.bottlenecks", "--worker", name]
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     with subprocess.Popen(
@@ -265,9 +267,10 @@ def worker(name: str, folder: Path) -> Iterator[Callable[[], float]]:
                 sys.exit(f"{name} ended with status {process.wait()}")
             return line
 
-        def run() -> float:
+        def run() -> tuple[float, float]:
             print("go", file=process.stdin, flush=True)
-            return float(said())
+            wall, cpu = map(float, said().split())
+            return wall, cpu
 
         said()
         try:
@@ -286,16 +289,17 @@ def compare(folder: Path, names: list[str], num_rounds: int, num_frames: int) ->
     """Let the contenders take turns and print the table."""
     with contextlib.ExitStack() as workers:
         runs = {name: workers.enter_context(worker(name, folder)) for name in names}
-        seconds: dict[str, list[float]] = {name: [] for name in names}
+        rounds: list[dict[str, tuple[float, float]]] = []
         for _ in range(num_rounds):
-            for name, run in runs.items():
-                seconds[name].append(run())
+            rounds.append({name: run() for name, run in runs.items()})
     for name in names:
-        print(f"  {name:14}{spread([num_frames / value for value in seconds[name]]):>28} frames/s")
+        rates = spread([num_frames / found[name][0] for found in rounds])
+        cpu_ms = statistics.median(1000 * found[name][1] / num_frames for found in rounds)
+        print(f"  {name:14}{rates:>28} frames/s {cpu_ms:8.1f} ms of processor time a frame")
     for (mine, other), target in TARGETS.items():
         if mine in names and other in names:
-            ratios = [theirs / own for own, theirs in zip(seconds[mine], seconds[other], strict=True)]
-            print(f"  {mine} over {other:10}{spread(ratios):>24}   target {target}")
+            ratios, cpu_ratios = ([found[other][i] / found[mine][i] for found in rounds] for i in (0, 1))
+            print(f"  {mine} over {other:10}{spread(ratios):>24}   target {target}   CPU {spread(cpu_ratios)}")
 
 
 def same_features(folder: Path, names: list[str]) -> None:
@@ -339,7 +343,7 @@ def main() -> None:
             f"{', '.join(f'{name} {version(name)}' for name in packages)}, {os.cpu_count()} CPUs, {platform.machine()}"
         )
         height, width = decode_jpeg((folder / JPEGS / "000000.jpg").read_bytes()).shape[:2]
-        print(f"{num_frames} frames of {width} x {height}, {backbone_config().name}, {arguments.rounds} rounds")
+        print(f"{num_frames} frames of {width} x {height}, {backbone_config(folder).name}, {arguments.rounds} rounds")
         compare(folder, names, arguments.rounds, num_frames)
         if "ours float32" in names:
             same_features(folder, names)
