@@ -14,8 +14,9 @@ All start from the same encoded frames on disk, use the same weights, and end wi
 
 Each contender lives in a process of its own, which has imported, built, compiled and run a few frames before the first
 round. They take turns, so that other work on the machine hits all alike. A ratio compares the two of one round: above 1
-ours is faster. The ratio of processor time (all threads) says the same of a machine that is busy elsewhere. Frames are those of the project, or rendered from the sample videos into the temporary folder;
-`--width` scales and encodes them anew, 640 being what a phone's video gives.
+ours is faster. The ratio of processor time (all threads) says the same of a machine that is busy elsewhere. Frames are
+those of the project, or rendered from the sample videos into the temporary folder; `--width` scales and encodes them
+anew, 640 being what a phone's video gives.
 """
 
 # ruff: noqa: PLC0415 - a contender imports its own libraries in its own process, and no other's
@@ -243,7 +244,7 @@ def scaled(image: bytes, width_pixels: int | None) -> bytes:
 
 
 def work(name: str) -> None:
-    """Get ready, say so, and run a round for each line that comes in; print its seconds, and those of all processors."""
+    """Get ready, say so, and run a round for each line that comes in; print its seconds, and all processors'."""
     run = CONTENDERS[name]()
     print("ready", flush=True)
     for _ in sys.stdin:
