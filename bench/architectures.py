@@ -9,6 +9,7 @@ Names limit it to some; `--pixels` sets another side than the smallest that each
 
 import argparse
 import math
+import multiprocessing
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,9 @@ def main() -> None:
         config.weights, config.input_pixels = "random", arguments.pixels or config.min_input_pixels
         for name, width in variants(config):
             config.width = width
-            print(row(config, name), flush=True)
+            # TensorFlow gives nothing back: in one process the memory of 40 networks would add up
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                print(pool.apply(row, (config, name)), flush=True)
 
 
 if __name__ == "__main__":
