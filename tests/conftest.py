@@ -1,6 +1,7 @@
 """Settings and tools that many tests share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ settings.register_profile("no time limit", deadline=None)  # a busy machine is n
 settings.load_profile("no time limit")
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# Programs that a shell starts in the background ignore Ctrl-C, and so would the stages that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROJECT = Path(__file__).resolve().parents[1]
 
