@@ -1,4 +1,4 @@
-"""What one more take costs: `python -m bench.add_one_take [--takes 20] [--seconds 8]`.
+"""What one more take costs: `python -m bench.add_one_take [--takes 20] [--seconds 8] [--scheme int8]`.
 
 In a temporary project of generated clips, runs the stages that work take by take just as dvc.yaml does, then changes
 one take and runs them again. Each cell is seconds, and how many takes were computed; the last column is the share of
@@ -41,11 +41,11 @@ def command(stage: str, params: Mapping[str, Any], scheme: str = "float32") -> l
     return [sys.executable, *re.sub(r"\$\{([\w.]+)\}", value, template).split()[1:]]
 
 
-def run(stage: str, params: Mapping[str, Any], folder: Path) -> str:
+def run(stage: str, params: Mapping[str, Any], folder: Path, scheme: str = "float32") -> str:
     """Run a stage in a folder and return what it wrote to the terminal."""
     environment = {"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
-        command(stage, params), cwd=folder, env=environment, check=False, capture_output=True, text=True
+        command(stage, params, scheme), cwd=folder, env=environment, check=False, capture_output=True, text=True
     )
     if done.returncode:
         sys.exit(done.stderr)
@@ -84,13 +84,15 @@ def prepare(folder: Path, params: Mapping[str, Any], num_takes: int, num_seconds
     run("backbone", params, folder)
 
 
-def measured(title: str, params: Mapping[str, Any], folder: Path, full_seconds: float | None = None) -> float:
+def measured(
+    title: str, params: Mapping[str, Any], folder: Path, scheme: str, full_seconds: float | None = None
+) -> float:
     """Run the stages, print a row, and return the seconds that they took."""
     run("split", params, folder)
     cells, total = [], 0.0
     for stage in STAGES:
         started = time.perf_counter()
-        text = run(stage, params, folder)
+        text = run(stage, params, folder, scheme)
         seconds = time.perf_counter() - started
         total += seconds
         found = re.search(r": (\d+) takes computed", text)
@@ -105,23 +107,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--takes", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--scheme", default="float32", help="of the bottlenecks (default: %(default)s)")
     arguments = parser.parse_args()
+    scheme = arguments.scheme
     params = yaml.safe_load((PROJECT / "params.yaml").read_text())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder, params, arguments.takes, arguments.seconds)
         print(f"{arguments.takes} takes of {arguments.seconds:g} s, 1280 x 720 at {RATE} fps; seconds (takes computed)")
         print(f"{'':34}{''.join(f'{stage:>16}' for stage in STAGES)}{'all':>10}{'share':>11}")
-        full_seconds = measured("full run", params, folder)
-        measured("nothing changed, DVC not asked", params, folder, full_seconds)
+        full_seconds = measured("full run", params, folder, scheme)
+        measured("nothing changed, DVC not asked", params, folder, scheme, full_seconds)
         added = add_take(arguments.takes, folder, arguments.seconds)
-        measured("one take more", params, folder, full_seconds)
+        measured("one take more", params, folder, scheme, full_seconds)
         added = added.rename(added.with_name("renamed.mp4"))
-        measured("one take renamed", params, folder, full_seconds)
+        measured("one take renamed", params, folder, scheme, full_seconds)
         added.unlink()
-        measured("one take fewer", params, folder, full_seconds)
-        measured("augment.copies: 1", params | {"augment": params["augment"] | {"copies": 1}}, folder, full_seconds)
-        measured("back to what it was", params, folder, full_seconds)
+        measured("one take fewer", params, folder, scheme, full_seconds)
+        measured(
+            "augment.copies: 1", params | {"augment": params["augment"] | {"copies": 1}}, folder, scheme, full_seconds
+        )
+        measured("back to what it was", params, folder, scheme, full_seconds)
 
 
 if __name__ == "__main__":
