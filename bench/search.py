@@ -67,9 +67,10 @@ def run(trial: pd.Series, head: pd.Series, folder: Path, cache: Path) -> Cost:
 def measured_runs(table: pd.DataFrame, num_runs: int, folder: Path, cache: Path) -> tuple[list[Cost], list[Cost]]:
     """Return costs of runs of a new architecture and scheme, and of the same ones with the head of another trial."""
     first = table.drop_duplicates(["backbone", "scheme"]).iloc[1:]  # the first trial is what `dvc repro` has run
-    spread = [round(i * (len(first) - 1) / max(num_runs - 1, 1)) for i in range(num_runs)]
+    first = first.sort_values("seconds", kind="stable")
+    middles = [int((i + 0.5) * len(first) / num_runs) for i in range(num_runs)]  # of parts from cheap to dear
     new, again = [], []
-    for index in dict.fromkeys(spread):
+    for index in dict.fromkeys(middles):
         trial = first.iloc[index]
         new.append(run(trial, trial, folder, cache))
         again.append(run(trial, table[table["trial"] != trial["trial"]].iloc[0], folder, cache))

@@ -121,7 +121,7 @@ def test_the_result_says_how_to_make_it_real(folder: Path, capsys: pytest.Captur
     write_text(Path("params.yaml"), yaml.safe_dump(PARAMS | {"choose": {"size_bytes": 2 * 2**20}}))
     study = run(space(8), FakeWorkshop())
     capsys.readouterr()
-    tell(study, PARAMS | {"quantization": ["float32", "int8"]}, AnyLatency())
+    tell(study, PARAMS | {"quantization": ["float32", "int8"]}, AnyLatency(), 6)
     table = pd.read_csv("plots/search/table.csv")
     best = table.iloc[0]
     assert len(table) == 8
@@ -131,6 +131,7 @@ def test_the_result_says_how_to_make_it_real(folder: Path, capsys: pytest.Captur
     told = capsys.readouterr().out
     assert f"Chosen: {best['backbone']}" in told
     assert "validation accuracy 0.5" in told
+    assert "accuracy is on 6 validation takes" in told
     assert (
         f"-S 'quantization=[float32,int8,int4]' -S deploy=int4 -S training.learning_rate={best['learning_rate']:g}"
         in told
@@ -141,7 +142,7 @@ def test_the_result_says_how_to_make_it_real(folder: Path, capsys: pytest.Captur
 def test_no_result_at_all_is_an_error(folder: Path) -> None:
     study = run(space(1), FakeWorkshop({1: ValueError("odd")}))
     with pytest.raises(PipelineError, match="none of 1 trials gave a result"):
-        tell(study, PARAMS, {})
+        tell(study, PARAMS, {}, 6)
 
 
 def test_two_searches_at_once_are_refused(folder: Path) -> None:

@@ -40,6 +40,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.pictures.candidates import candidates_picture
 from pipeline.takes.cache import key_of
+from pipeline.takes.splits import VALIDATION, read_takes
 
 FOLDER = Path("plots/search")
 STUDIES = Path(".cache/search/study.sqlite3")
@@ -108,7 +109,8 @@ def search(config: SearchConfig) -> None:
         shop = Workshop(STUDIES.parent / inputs[:_NUM_DIGITS], params["resize"], Path.cwd())
         run_trials(study, config, shop, params["training"])
     models = dict.fromkeys(_model_of(trial) for trial in finished(study))
-    tell(study, params, shop.latencies(models))
+    num_takes = sum(take.has_part(VALIDATION) for take in read_takes(layout.SPLITS))
+    tell(study, params, shop.latencies(models), num_takes)
 
 
 def make_frames() -> None:
@@ -218,13 +220,16 @@ def failed(study: optuna.Study) -> list[FrozenTrial]:
     ]
 
 
-def tell(study: optuna.Study, params: Mapping[str, Any], latencies_ms: Mapping[tuple[str, str], float]) -> None:
+def tell(
+    study: optuna.Study, params: Mapping[str, Any], latencies_ms: Mapping[tuple[str, str], float], num_takes: int
+) -> None:
     """Write table and picture, print the best trials and the choice.
 
     Args:
         study: With its trials.
         params: What params.yaml holds.
         latencies_ms: By backbone and scheme, from one sitting; those that trials saw come from different times.
+        num_takes: Validation takes that the trials were compared on.
 
     Raises:
         PipelineError: If no trial has finished.
@@ -263,14 +268,15 @@ def tell(study: optuna.Study, params: Mapping[str, Any], latencies_ms: Mapping[t
         "\n".join(
             [
                 "",
-                f"{len(trials)} trials, {len(failed(study))} failed; accuracy is on the validation takes",
+                f"{len(trials)} trials, {len(failed(study))} failed; accuracy is on {num_takes} validation takes",
                 "latency: median of one picture in LiteRT on this machine, not of a phone; one sitting",
                 "",
                 _text(table.head(_MAX_ROWS)),
                 "",
                 *(f"Best with {text}" for text in budgets(candidates, targets)),
                 "Chosen: " + sentence(choice, targets, accuracy_name="validation accuracy"),
-                "To make it real, and to have its figures on the test takes: " + as_edit(choice.candidate.settings),
+                "The best of many looks better than it is, the more so the fewer takes: the test takes tell.",
+                "To make it real, and to have its figures on them: " + as_edit(choice.candidate.settings),
                 "  then `dvc repro`; or, without an edit:",
                 f"  {shlex.join(['dvc', 'exp', 'run', *set_param(choice.candidate.settings)])}",
                 f"Table and picture: {FOLDER}/table.csv, {FOLDER}/tradeoff.png; study: {STUDIES} ({study.study_name})",
