@@ -1,6 +1,8 @@
 """Kills a stage at random moments: `python -m tests.kill_stages STAGE NUM_KILLS SEED` in a folder made by `prepare`.
 
-Each run is a child process, forked after all imports, so that the kills fall into the work. After every kill each
+Each run is a child process, forked after all imports, so that the kills fall into the work. A stage that works in
+several threads or processes is killed after a random time, or when an output takes its name. One of a few milliseconds
+kills itself at a random call of the operating system, which hits however slow the machine is. After every kill each
 output must be whole or absent; after the last, a run must give what an undisturbed run gave, and leave nothing beside.
 """
 
@@ -13,6 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -55,11 +59,15 @@ STAGES: dict[str, tuple[Callable[[], None], Sequence[Path]]] = {
 
 def quantize_tiny() -> None:
     """Put a head that was never trained on the backbone, sparing TensorFlow."""
-    head = Head(*tiny_models.head(num_labels=2), tiny_project.LABELS)
-    with mock.patch("pipeline.quantize.read_head", return_value=head):
+
+    def never_trained(_: Path) -> Head:
+        return Head(*tiny_models.head(num_labels=2), tiny_project.LABELS)
+
+    with mock.patch("pipeline.quantize.read_head", never_trained):
         quantize(QuantizeStage(tiny_project.BACKBONE, tiny_models.SCHEMES["int8"]))
 
 
+SYSTEM_MODULES = {"posix", "fcntl", "_io"}
 NO_LIMITS = GateConfig(**dict.fromkeys(GateConfig.__dataclass_fields__, "None"))
 # These work on results; `train` and `evaluate`, whose outputs tell how long it took, are not here.
 RESULT_STAGES: dict[str, tuple[Callable[[], None], Sequence[Path]]] = {
@@ -111,20 +119,14 @@ def main(stage: str, num_kills: int, seed: int) -> None:
     """Run, kill, compare; print how many runs were killed before they ended."""
     run, outputs = (STAGES | RESULT_STAGES)[stage]
     draw = random.Random(seed)
-    seconds = min(undisturbed(run), undisturbed(run))
+    kill = killing_by_call(run, draw) if stage in RESULT_STAGES else killing_by_time(run, draw, outputs[0])
     whole = {path: digest(path) for path in outputs}
     num_killed = 0
     for _ in range(num_kills):
         for path in [cache_folder(), *outputs]:
             if draw.random() < 0.5:
                 remove(path)
-        child = begin(run)
-        if draw.random() < 0.3:
-            wait_for_output(child, outputs[0])  # the moment at which it takes its name
-        else:
-            time.sleep(draw.uniform(0, seconds))
-        os.kill(child, signal.SIGKILL)
-        num_killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        num_killed += kill()
         for path in outputs:
             assert digest(path) in (None, whole[path]), f"{path} is neither whole nor absent"
     finish(begin(run))
@@ -132,6 +134,56 @@ def main(stage: str, num_kills: int, seed: int) -> None:
     left = [path for output in outputs if output.is_dir() for path in output.parent.glob(f".{output.name}.*")]
     assert not left, f"{left} left behind"
     sys.stdout.write(f"{num_killed} killed\n")
+
+
+def killing_by_time(run: Callable[[], None], draw: random.Random, output: Path) -> Callable[[], bool]:
+    """Return a function that runs a stage, kills it, and tells if the stage had not ended before."""
+    seconds = min(undisturbed(run), undisturbed(run))
+
+    def kill() -> bool:
+        child = begin(run)
+        if draw.random() < 0.3:
+            wait_for_output(child, output)  # the moment at which it takes its name
+        else:
+            time.sleep(draw.uniform(0, seconds))
+        os.kill(child, signal.SIGKILL)
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+    return kill
+
+
+def killing_by_call(run: Callable[[], None], draw: random.Random) -> Callable[[], bool]:
+    """Return the same for a stage that kills itself just before or after its n-th call of the operating system."""
+    num_events = Path("num_events")
+    remove(cache_folder())
+    finish(begin(lambda: num_events.write_text(str(count_system_events(run)))))
+    last = int(num_events.read_text())
+
+    def kill() -> bool:
+        deadly = draw.randint(1, last)
+        return os.WIFSIGNALED(os.waitpid(begin(lambda: count_system_events(run, deadly)), 0)[1])
+
+    return kill
+
+
+def count_system_events(run: Callable[[], None], deadly: int | None = None) -> int:
+    """Run a stage and return how often its main thread called the operating system and came back, or die at one."""
+    num_events = 0
+
+    def count(_: FrameType, event: str, function: Any) -> None:
+        nonlocal num_events
+        modules = {getattr(function, "__module__", None), type(getattr(function, "__self__", None)).__module__}
+        if event.startswith("c_") and modules & SYSTEM_MODULES:
+            num_events += 1
+            if num_events == deadly:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(count)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return num_events
 
 
 def undisturbed(run: Callable[[], None]) -> float:
@@ -142,7 +194,7 @@ def undisturbed(run: Callable[[], None]) -> float:
     return time.monotonic() - started
 
 
-def begin(run: Callable[[], None]) -> int:
+def begin(run: Callable[[], object]) -> int:
     """Start a stage in a child process and return its id."""
     child = os.fork()
     if child:
