@@ -1,4 +1,4 @@
-"""What one more take costs: `python -m bench.add_one_take [--takes 20] [--seconds 8] [--scheme int8]`.
+"""What one more take costs: `python -m bench.add_one_take [--takes 20] [--seconds 15] [--scheme int8]`.
 
 In a temporary project of generated clips, runs the stages that work take by take just as dvc.yaml does, then changes
 one take and runs them again. Each cell is seconds, and how many takes were computed; the last column is the share of
@@ -53,15 +53,18 @@ def run(stage: str, params: Mapping[str, Any], folder: Path, scheme: str = "floa
 
 
 def clip(number: int, num_seconds: float) -> Iterator[np.ndarray]:
-    """Yield frames uint8 [720, 1280, 3] of a picture that moves over a noisy background."""
+    """Yield frames uint8 [720, 1280, 3] of a photo that a trembling hand films, with a little noise."""
     draw = np.random.default_rng(number)
-    background = draw.integers(0, 256, (90, 160, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-    thing = draw.integers(0, 256, (30, 30, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-    for index in range(round(num_seconds * RATE)):
-        picture = background.copy()
-        left = 4 * index % 1000
-        picture[200:440, left : left + 240] = thing
-        yield picture
+    photos = sorted((PROJECT / "data/calibration").glob("*.jpg"))
+    with Image.open(photos[number % len(photos)]) as photo:
+        wide = np.asarray(photo.convert("RGB").resize((1600, 900), Image.Resampling.BICUBIC))
+    noise = draw.normal(0, 3, (900, 1600, 3)).astype(np.int16)
+    left, top = 160.0, 90.0
+    for _ in range(round(num_seconds * RATE)):
+        left, top = np.clip(np.add([left, top], draw.normal(0, 4, 2)), 0, [320, 180])
+        x, y = round(left), round(top)
+        picture = wide[y : y + 720, x : x + 1280] + noise[180 - y : 900 - y, 320 - x : 1600 - x]
+        yield np.clip(picture, 0, 255).astype(np.uint8)
 
 
 def add_take(number: int, folder: Path, num_seconds: float) -> Path:
@@ -75,12 +78,7 @@ def prepare(folder: Path, params: Mapping[str, Any], num_takes: int, num_seconds
     for number in range(num_takes):
         add_take(number, folder, num_seconds)
     (folder / "data/photos").mkdir()
-    if (PROJECT / "data/calibration").exists():
-        shutil.copytree(PROJECT / "data/calibration", folder / "data/calibration")
-    else:
-        (folder / "data/calibration").mkdir()
-        for number in range(50):
-            Image.fromarray(next(clip(number, 1))).save(folder / f"data/calibration/{number:02d}.png")
+    shutil.copytree(PROJECT / "data/calibration", folder / "data/calibration")
     run("backbone", params, folder)
 
 
@@ -106,7 +104,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--takes", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--seconds", type=float, default=15, help="length of a take (default: %(default)s)")
     parser.add_argument("--scheme", default="float32", help="of the bottlenecks (default: %(default)s)")
     arguments = parser.parse_args()
     scheme = arguments.scheme

@@ -7,6 +7,8 @@ together.
 
 from dataclasses import asdict
 from functools import partial
+from itertools import product
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,6 +24,7 @@ from pipeline.takes.runner import map_takes
 from pipeline.takes.splits import TRAIN, Take, read_takes
 from pipeline.takes.tables import AUGMENTED, read_parquet
 from pipeline.takes.versions import versions
+from pipeline.takes.workers import map_frames
 
 _VERSION = 1  # raise it when this stage gives other bytes for the same input and settings
 
@@ -45,17 +48,13 @@ def augment_take(take: Take, config: AugmentConfig) -> pa.Table:
     """
     table = read_parquet(layout.FRAMES / take.table)
     rows = table.take(take.indices_of_part(TRAIN, table.num_rows)).to_pylist()
-    augmented = [
-        {
-            "frame_id": row["frame_id"],
-            "copy": copy,
-            "pts_seconds": row["pts_seconds"],
-            "image": augment_image(row["image"], row["frame_id"], copy, config),
-        }
-        for row in rows
-        for copy in range(1, config.copies + 1)
-    ]
-    return pa.Table.from_pylist(augmented, schema=AUGMENTED)
+
+    def augmented(row_and_copy: tuple[dict[str, Any], int]) -> dict[str, Any]:
+        row, copy = row_and_copy
+        return row | {"copy": copy, "image": augment_image(row["image"], row["frame_id"], copy, config)}
+
+    copies = product(rows, range(1, config.copies + 1))
+    return pa.Table.from_pylist(map_frames(augmented, copies), schema=AUGMENTED)
 
 
 def augment_image(image: bytes, frame_id: str, copy: int, config: AugmentConfig) -> bytes:

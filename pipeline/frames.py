@@ -22,7 +22,7 @@ from pipeline.takes.engines import project_engine
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.runner import map_takes
 from pipeline.takes.splits import PARTS, Take, labels_of, read_takes
-from pipeline.takes.tables import FRAMES, read_parquet
+from pipeline.takes.tables import FRAMES, num_rows_of
 from pipeline.takes.versions import versions
 from pipeline.video import sample_frames
 
@@ -102,8 +102,7 @@ def _table(sha256: str, pts_seconds: Sequence[float | None], images: list[bytes]
 
 
 def _num_frames(take: Take, part: str) -> int:
-    num_frames = read_parquet(layout.FRAMES / take.table, columns=["frame_id"]).num_rows
-    return len(take.indices_of_part(part, num_frames))
+    return len(take.indices_of_part(part, num_rows_of(layout.FRAMES / take.table)))
 
 
 def _is_photo(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Engines: wherever a take is computed, its bytes are the same; what fails there is told by the take's name."""
 
 import importlib.util
+import io
 import logging
 import os
 import pickle
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -28,7 +30,7 @@ from pipeline.takes.engines import Engine, LocalEngine, engine_of, project_engin
 from pipeline.takes.features import FeatureExtractor
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.ray_engine import RayEngine, compute_in
-from pipeline.takes.workers import num_workers
+from pipeline.takes.workers import map_frames, num_workers
 from tests import kill_stages, tiny_models, tiny_project
 from tests.conftest import PROJECT
 from tests.test_takes import broken, job, table
@@ -125,6 +127,17 @@ def test_zero_workers_means_one_for_each_processor() -> None:
 
     jobs = [TakeJob(str(i), Path(str(i)), "", meet) for i in range(num_workers())]
     assert all(isinstance(outcome, bytes) for outcome in contents(engine, jobs).values())
+
+
+def test_the_frames_of_a_single_take_are_worked_on_at_the_same_time() -> None:
+    barrier = threading.Barrier(num_workers())
+
+    def meet() -> pa.Table:
+        return pa.table({"number": map_frames(lambda number: number + 0 * barrier.wait(60), range(2 * num_workers()))})
+
+    (content,) = contents(engine_of(EngineConfig("local", 0)), [TakeJob("cup/1", Path("1"), "", meet)]).values()
+    assert isinstance(content, bytes)
+    assert pq.read_table(io.BytesIO(content))["number"].to_pylist() == list(range(2 * num_workers()))
 
 
 def test_ray_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

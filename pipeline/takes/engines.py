@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 from pipeline.config.engine import EngineConfig, RayConfig, engine_of_project
 from pipeline.errors import PipelineError
 from pipeline.takes.jobs import TakeJob
-from pipeline.takes.workers import num_workers
+from pipeline.takes.workers import lend, num_workers
 
 Outcome: TypeAlias = tuple[TakeJob, bytes | PipelineError]
 
@@ -25,16 +25,17 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """Computes takes in threads of this process."""
+    """Computes takes in threads of this process: some each lead a take, as many others work on frames for them."""
 
     def __init__(self, num_workers: int) -> None:
-        """Keep how many takes are computed at the same time, at least 1."""
+        """Keep how many takes, and how many frames, are computed at the same time, at least 1."""
         self._num_workers = num_workers
 
     def run(self, jobs: Iterable[TakeJob]) -> Generator[Outcome, None, None]:
         """See `Engine.run`. A thread amid a take cannot be stopped: whoever is in a hurry must end the process."""
         waiting, begun = iter(jobs), dict[Future[bytes], TakeJob]()
-        executor = ThreadPoolExecutor(self._num_workers)
+        frames = ThreadPoolExecutor(self._num_workers)
+        executor = ThreadPoolExecutor(self._num_workers, initializer=lend, initargs=(frames,))
         try:
             while True:
                 for job in islice(waiting, 2 * self._num_workers - len(begun)):
@@ -44,7 +45,8 @@ class LocalEngine:
                 for future in wait(begun, return_when=FIRST_COMPLETED).done:
                     yield begun.pop(future), _result(future)
         finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+            for pool in (executor, frames):
+                pool.shutdown(wait=False, cancel_futures=True)
 
 
 def engine_of(config: EngineConfig) -> Engine:

@@ -18,6 +18,7 @@ from pipeline.takes.jobs import TakeJob
 from pipeline.takes.splits import TRAIN, VALIDATION, Take
 from pipeline.takes.tables import bottlenecks_schema, read_parquet
 from pipeline.takes.versions import versions
+from pipeline.takes.workers import map_frames
 
 _VERSION = 1  # raise it when this gives other bytes for the same input and settings
 
@@ -47,8 +48,8 @@ class FeatureExtractor:
         """
         frames = read_parquet(source)
         copies = frames["copy"] if "copy" in frames.column_names else pa.array([0] * frames.num_rows, pa.int16())
-        features = [self.features(image) for image in frames["image"].to_pylist()]
-        feature_length = self._model().output_length
+        features = map_frames(self.features, frames["image"].to_pylist())
+        feature_length = len(features[0]) if features else self._model().output_length
         flat = pa.array(np.concatenate(features) if features else np.zeros(0, np.float32), pa.float32())
         columns = [
             frames["frame_id"],

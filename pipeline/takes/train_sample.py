@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.takes.splits import TRAIN, Take
-from pipeline.takes.tables import read_parquet
+from pipeline.takes.tables import num_rows_of, read_parquet
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def sample_train_frames(takes: Sequence[Take], folder: Path, num_frames: int) ->
     Raises:
         PipelineError: If no take has a train frame.
     """
-    lengths = {take: read_parquet(folder / take.table, ["frame_id"]).num_rows for take in takes if take.has_part(TRAIN)}
+    lengths = {take: num_rows_of(folder / take.table) for take in takes if take.has_part(TRAIN)}
     choices = {take: take.indices_of_part(TRAIN, length) for take, length in lengths.items()}
     shares = _shares({take: len(indices) for take, indices in choices.items()}, num_frames)
     sample = []
