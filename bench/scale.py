@@ -1,8 +1,8 @@
 """Time and memory of every stage against the number of frames: `python -m bench.scale [--frames 1000 10000 100000]`.
 
 Each stage runs as `dvc repro` runs it, by its command in dvc.yaml and with the values of params.yaml, in a process of
-its own, on takes of 100 frames: clips of 25 seconds, 1280 x 720, eight different ones again and again. Some bytes that
-no decoder reads tell the copies apart, so the take cache, which starts empty, spares nothing. 80 % of the takes are for
+its own, on takes of 25 frames: clips of 6 seconds, 1280 x 720, eight different ones again and again. Some bytes that no
+decoder reads tell the copies apart, so the take cache, which starts empty, spares nothing. 80 % of the takes are for
 training, 10 % each for validation and test.
 
 Seconds are on the clock. Memory is the largest resident size of the stage's process as the system counted it (what
@@ -41,8 +41,9 @@ from tests.clips import write_clip
 PROJECT = Path(__file__).resolve().parents[1]
 STAGES = ("split", "frames", "augment", "bottlenecks", "train", "quantize", "evaluate", "report", "gate", "deploy")
 AFTER_TRAINING = STAGES[STAGES.index("quantize") :]
-FRAMES_PER_TAKE = 100
+FRAMES_PER_TAKE = 25
 NUM_PICTURES = 8
+SMALLEST = 10 * len(LABELS) * FRAMES_PER_TAKE  # of ten takes, one is for validation and one for test
 # What stages read of what others write; the splits are read by all of them.
 READS = {
     "augment": ("frames",),
@@ -77,7 +78,7 @@ class Cost:
 
 
 def make_videos(folder: Path, num_takes: int, per_second: float) -> None:
-    """Write clips that give 100 frames each."""
+    """Write clips that give as many frames as a take has."""
     contents = []
     for number in range(NUM_PICTURES):
         shown = picture(number, 1280, 720)
@@ -196,7 +197,7 @@ def measure(num_frames: int, stages: list[str], scheme: str) -> dict[str, Cost]:
     """Run stages on a project of so many frames, in the order of dvc.yaml."""
     params: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
     params |= {"quantization": [scheme], "deploy": scheme}
-    num_takes = max(num_frames // FRAMES_PER_TAKE, 10 * len(LABELS))
+    num_takes = num_frames // FRAMES_PER_TAKE
     cache = Path(tempfile.gettempdir()) / "viewfinder-bench"
     cache.mkdir(exist_ok=True)
     costs = {}
@@ -231,6 +232,8 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--scheme", default="float32", help="default: %(default)s; others as far as `train`")
     arguments = parser.parse_args()
+    if min(arguments.frames) < SMALLEST:
+        parser.error(f"--frames must be at least {SMALLEST}: each label has a take in each part")
     chosen = arguments.stages
     if arguments.scheme != layout.REFERENCE_SCHEME and (
         set(chosen) & set(AFTER_TRAINING) or ("train" in chosen and "bottlenecks" not in chosen)
