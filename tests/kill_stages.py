@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,8 +23,10 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 
+from pipeline.architecture import architecture
 from pipeline.augment import augment
 from pipeline.bottlenecks import bottlenecks
+from pipeline.config.architecture import ArchitectureStage
 from pipeline.config.augment import AugmentStage
 from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.config.deploy import DeployStage
@@ -31,6 +34,7 @@ from pipeline.config.frames import FramesConfig, FramesStage
 from pipeline.config.gate import GateConfig, GateStage
 from pipeline.config.quantize import QuantizeStage
 from pipeline.config.report import ReportConfig, ReportStage
+from pipeline.config.split import SplitConfig, SplitStage
 from pipeline.deploy import deploy
 from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes
 from pipeline.frames import frames
@@ -39,6 +43,7 @@ from pipeline.heads.head_file import Head
 from pipeline.litert.quantizer import quantize as quantize_backbone
 from pipeline.quantize import quantize
 from pipeline.report import report
+from pipeline.split import split
 from pipeline.takes.cache import cache_folder
 from pipeline.takes.splits import PARTS, Block, write_splits
 from tests import tiny_models, tiny_project, tiny_results
@@ -69,8 +74,10 @@ def quantize_tiny() -> None:
 
 SYSTEM_MODULES = {"posix", "fcntl", "_io"}
 NO_LIMITS = GateConfig(**dict.fromkeys(GateConfig.__dataclass_fields__, "None"))
-# These work on results; `train` and `evaluate`, whose outputs tell how long it took, are not here.
-RESULT_STAGES: dict[str, tuple[Callable[[], None], Sequence[Path]]] = {
+# These work in one thread. What runs TensorFlow, and `evaluate`, whose output tells how long it took, are not here.
+SHORT_STAGES: dict[str, tuple[Callable[[], None], Sequence[Path]]] = {
+    "split": (partial(split, SplitStage(SplitConfig(20, 20, 5))), [layout.SPLITS]),
+    "architecture": (partial(architecture, ArchitectureStage(tiny_project.BACKBONE)), [layout.ARCHITECTURE]),
     "quantize": (quantize_tiny, [layout.model("int8"), layout.labels("int8")]),
     "report": (partial(report, ReportStage("int8", ReportConfig(10, 4))), [layout.PICTURES]),
     "gate": (partial(gate, GateStage("int8", NO_LIMITS)), [layout.GATE]),
@@ -83,9 +90,9 @@ RESULT_STAGES: dict[str, tuple[Callable[[], None], Sequence[Path]]] = {
 
 def prepare(stage: str) -> None:
     """Write what a stage reads."""
-    if stage in STAGES:
+    if stage in (*STAGES, "split"):
         make_clips()
-        for earlier in list(STAGES)[: list(STAGES).index(stage)]:
+        for earlier in takewhile(lambda other: other != stage, STAGES if stage in STAGES else ()):
             STAGES[earlier][0]()
         return
     tiny_project.make()
@@ -117,9 +124,9 @@ def make_clips(num_frames: int = 60) -> None:
 
 def main(stage: str, num_kills: int, seed: int) -> None:
     """Run, kill, compare; print how many runs were killed before they ended."""
-    run, outputs = (STAGES | RESULT_STAGES)[stage]
+    run, outputs = (STAGES | SHORT_STAGES)[stage]
     draw = random.Random(seed)
-    kill = killing_by_call(run, draw) if stage in RESULT_STAGES else killing_by_time(run, draw, outputs[0])
+    kill = killing_by_call(run, draw) if stage in SHORT_STAGES else killing_by_time(run, draw, outputs[0])
     whole = {path: digest(path) for path in outputs}
     num_killed = 0
     for _ in range(num_kills):

@@ -46,7 +46,7 @@ def begin(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
     )
 
 
-@pytest.mark.parametrize("stage", [*kill_stages.STAGES, *kill_stages.RESULT_STAGES])
+@pytest.mark.parametrize("stage", [*kill_stages.STAGES, *kill_stages.SHORT_STAGES])
 def test_a_stage_that_is_killed_again_and_again_ends_with_the_same_bytes(folder: Path, stage: str) -> None:
     kill_stages.prepare(stage)
     num_kills = NUM_KILLS if stage in kill_stages.STAGES else NUM_KILLS // 3 + 1
