@@ -18,6 +18,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from pipeline.backbones.build import build_backbone, convert, largest_difference
+from pipeline.backbones.checked import MAX_DIFFERENCE
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.config.backbone import BackboneConfig
 from pipeline.config.quantization import QuantizationConfig
@@ -28,7 +29,6 @@ from pipeline.litert.quantizer import quantize
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 NUM_CALIBRATION, NUM_PICTURES = 8, 4
-MAX_DIFFERENCE = 1e-4  # that the stage `backbone` allows
 
 
 def read(path: Path, schema: type) -> object:

@@ -46,6 +46,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import pipeline.bottlenecks as stage
+from bench import add_one_take
 from bench.schemes import schemes, workspace
 from pipeline.config.backbone import BackboneConfig
 from pipeline.config.bottlenecks import BottlenecksStage
@@ -217,9 +218,7 @@ def prepare(folder: Path, width_pixels: int | None) -> int:
     (folder / JPEGS).mkdir()
     (folder / layout.CALIBRATION).symlink_to(PROJECT / layout.CALIBRATION)
     write_bytes(folder / layout.CONVERTED_BACKBONE, (source / layout.CONVERTED_BACKBONE).read_bytes())
-    name = yaml.safe_load((PROJECT / "params.yaml").read_text())["backbone"]
-    command = [sys.executable, "-m", "pipeline.architecture", f"backbone={name}"]
-    subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(PROJECT)}, check=True, capture_output=True)
+    add_one_take.run("architecture", yaml.safe_load((PROJECT / "params.yaml").read_text()), folder)
     blocks, num_frames = [], 0
     for take in read_takes(source / layout.SPLITS):
         frames = read_parquet(source / layout.FRAMES / take.table)

@@ -70,7 +70,7 @@ def frames_of_photos(path: Path, sha256: str, config: FramesConfig) -> pa.Table:
 def check_parts(takes: list[Take]) -> None:
     """Raise PipelineError if a label has no frames in some part, as with a video too short to be cut into blocks."""
     for label in labels_of(takes):
-        held = {part for take in takes if take.label == label for part in PARTS if _num_frames(take, part)}
+        held = set[str]().union(*(_parts_with_frames(take) for take in takes if take.label == label))
         for part in PARTS:
             if part not in held:
                 raise PipelineError(
@@ -101,8 +101,9 @@ def _table(sha256: str, pts_seconds: Sequence[float | None], images: list[bytes]
     return pa.table([frame_ids, pts_seconds, images], schema=FRAMES)
 
 
-def _num_frames(take: Take, part: str) -> int:
-    return len(take.indices_of_part(part, num_rows_of(layout.FRAMES / take.table)))
+def _parts_with_frames(take: Take) -> set[str]:
+    num_frames = num_rows_of(layout.FRAMES / take.table)
+    return {part for part in PARTS if take.indices_of_part(part, num_frames)}
 
 
 def _is_photo(path: Path) -> bool:

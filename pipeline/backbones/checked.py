@@ -8,7 +8,7 @@ from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.config.backbone import BackboneConfig
 from pipeline.errors import PipelineError
 
-_MAX_DIFFERENCE = 1e-4  # between Keras and LiteRT, as a share of the largest feature; rounding alone gives about 1e-6
+MAX_DIFFERENCE = 1e-4  # between Keras and LiteRT, as a share of the largest feature; rounding alone gives about 1e-6
 
 
 def convert_checked(model: keras.Model, config: BackboneConfig) -> tuple[bytes, float]:
@@ -27,10 +27,10 @@ def convert_checked(model: keras.Model, config: BackboneConfig) -> tuple[bytes, 
     """
     content = convert(model)
     difference = largest_difference(model, content, _probes(config.input_pixels))
-    if not difference <= _MAX_DIFFERENCE:  # also refuses NaN
+    if not difference <= MAX_DIFFERENCE:  # also refuses NaN
         raise PipelineError(
             found=f"the converted {config.name} differs from Keras by {difference:.2g}",
-            expected=f"features within {_MAX_DIFFERENCE:g} of the largest",
+            expected=f"features within {MAX_DIFFERENCE:g} of the largest",
             remedy="a TensorFlow or LiteRT of another version than the lock file's may be installed: run `make setup`",
         )
     return content, difference
