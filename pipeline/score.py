@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.config.application import CONF_FOLDER, print_error
+from pipeline.config.application import print_error
 from pipeline.config.evaluate import LITERT, RUNTIMES, EvaluateConfig
-from pipeline.config.plain import load
+from pipeline.config.plain import CONF_FOLDER, load
+from pipeline.config.resize import RESIZE_CHOICES
 from pipeline.errors import PipelineError
 from pipeline.files import write_text
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from pipeline.images.codec import read_photo
-from pipeline.images.resize_choices import RESIZE_CHOICES
 from pipeline.litert.foreign import embedded_labels, output_operator, read_classifier
 from pipeline.litert.measure import measure
 from pipeline.litert.runtimes import Normalization, classify, open_classifier

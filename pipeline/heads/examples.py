@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.files.full_disk import telling_full_disk
+from pipeline.files.os_errors import telling_full_disk
 from pipeline.takes.splits import TRAIN, Take, labels_of
 from pipeline.takes.tables import read_parquet
 

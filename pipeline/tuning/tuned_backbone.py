@@ -70,7 +70,7 @@ def tuned_backbone(start: bytes, takes: list[Take], config: FinetuneStage, scrat
 def _starting_head(start: bytes, takes: list[Take], config: FinetuneStage, scratch: Path) -> Head:
     """Train a head on the bottlenecks of the backbone as it is, which are those of float32 in the mode `head`."""
     folder = scratch / "bottlenecks"
-    extract(start, takes, config.resize, folder, title="finetune, bottlenecks")
+    extract(start, takes, config, folder, title="finetune, bottlenecks")
     trained = train_head(
         read_examples(folder, takes, TRAIN),
         read_examples(folder, takes, VALIDATION),
@@ -96,7 +96,7 @@ def _inputs(
     boundary = input_of_last_blocks(backbone, config.finetune.blocks)
     folder = scratch / "frozen"
     frozen = convert(lower_part(backbone, boundary))
-    extract(frozen, takes, config.resize, folder, title="finetune, frozen part")
+    extract(frozen, takes, config, folder, title="finetune, frozen part")
     shape = boundary.shape[1:]
     train, validation = (frozen_features(folder, takes, part, shape) for part in parts)
     shutil.rmtree(folder)
