@@ -20,9 +20,8 @@ import numpy as np
 from pipeline.config.application import run_stage
 from pipeline.config.deploy import DeployStage
 from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes, write_text
-from pipeline.images.codec import decode_jpeg
+from pipeline.images.codec import decode_jpeg, encode_png
 from pipeline.images.model_input import to_model_input
-from pipeline.images.png import encode_png
 from pipeline.litert.golden import FLOOR, MAX_FACTOR, MISTAKES, Golden, choose_golden
 from pipeline.litert.interpreter import Model
 from pipeline.metrics.predictions import read_predictions

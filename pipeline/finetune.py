@@ -18,7 +18,7 @@ from pipeline.config.train import HEAD
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.files.os_errors import telling_full_disk
 from pipeline.takes.splits import read_takes
-from pipeline.tuning.curves import CURVES
+from pipeline.tuning import CURVES
 
 
 def finetune(config: FinetuneStage) -> None:

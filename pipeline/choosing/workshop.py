@@ -26,10 +26,11 @@ from pipeline.config.plain import PARAMS, load
 from pipeline.config.quantize import QuantizeStage
 from pipeline.config.train import HEAD, TrainingConfig
 from pipeline.files import layout, write_bytes, write_text
-from pipeline.heads.examples import Examples, read_examples
+from pipeline.heads.head_file import to_bytes
 from pipeline.heads.training import train_head
 from pipeline.quantize import quantize
 from pipeline.takes.cache import CACHE_VARIABLE, cache_folder
+from pipeline.takes.examples import Examples, read_examples
 from pipeline.takes.splits import TRAIN, VALIDATION, labels_of, read_takes
 
 _SHARED = ("params.yaml", *map(str, (layout.SPLITS, layout.FRAMES, layout.AUGMENTED, layout.CALIBRATION)))
@@ -91,7 +92,7 @@ class Workshop:
             log_folder=self._folder / "tensorboard" / title,
         )
         best = trained.curves[trained.curves["step"] == trained.best_step].iloc[0]
-        latency_ms, size_bytes = self._costs(architecture, scheme, trained.file)
+        latency_ms, size_bytes = self._costs(architecture, scheme, to_bytes(trained.head))
         return Outcome(float(best["validation_accuracy"]), float(best["validation_loss"]), latency_ms, size_bytes)
 
     def latencies(self, models: Collection[tuple[str, str]]) -> dict[tuple[str, str], float]:

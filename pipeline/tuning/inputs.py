@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from pipeline.config.finetune import FinetuneStage
 from pipeline.files import layout
-from pipeline.heads.examples import Examples, examples_on_disk, tables_of_part
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.per_take.bottlenecks import FeatureExtractor
 from pipeline.per_take.feature_jobs import feature_jobs
 from pipeline.takes.cache import project_cache
 from pipeline.takes.engines import engine_of
+from pipeline.takes.examples import Examples, examples_on_disk, tables_of_part
 from pipeline.takes.runner import map_takes
 from pipeline.takes.splits import TRAIN, Take, labels_of
 from pipeline.takes.tables import read_parquet
