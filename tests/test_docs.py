@@ -23,6 +23,11 @@ MAX_README_LINES = 150
 COMING = {
     "make docs",
     "make test-fast",
+    "viewfinder cache",
+    "viewfinder compare",
+    "viewfinder completion",
+    "viewfinder import",
+    "viewfinder report",
     "viewfinder score",
     "viewfinder search",
     "viewfinder summary",

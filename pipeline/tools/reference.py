@@ -7,17 +7,16 @@ pages are committed, and tests/test_docs.py fails if they are stale.
 import inspect
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
-from pipeline.check import STAGES
-from pipeline.config.application import CONF_FOLDER
+from pipeline.check import schemas
 from pipeline.config.cache import CacheConfig
 from pipeline.config.choose import Exponents, Targets
-from pipeline.config.engine import EngineConfig, RayConfig
-from pipeline.config.plain import load
+from pipeline.config.engine import EngineConfig
+from pipeline.config.plain import CONF_FOLDER, load
 from pipeline.config.sweep import SearchConfig, SweepConfig
 from pipeline.errors import ConfigurationError
 from pipeline.tools import reruns
@@ -32,7 +31,7 @@ _PLAIN_FILES: Mapping[str, type[Any]] = {
     "cache": CacheConfig,
     "choose": Exponents,
     "engine/local": EngineConfig,
-    "engine/ray": RayConfig,
+    "engine/ray": EngineConfig,
     "search": SearchConfig,
     "sweep": SweepConfig,
 }
@@ -83,25 +82,29 @@ def meaning(key: str, schema: type[Any]) -> str:
 
 def sections() -> dict[str, type[Any]]:
     """Return the dataclass of each section of params.yaml and of the stages' files in conf/."""
-    hints = {name: hint for schema in STAGES.values() for name, hint in get_type_hints(schema).items()}
-    return {
-        "choose": Targets,
-        **{name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)},
-    }
+    hints = [hint for schema in schemas().values() for hint in get_type_hints(schema).items()]
+    return {"choose": Targets, **{name: hint for name, hint in hints if isinstance(hint, type) and is_dataclass(hint)}}
 
 
 def stages_table(stages: reruns.Stages) -> str:
-    """Return what each stage does, reads (but for code) and writes, in the order of dvc.yaml."""
+    """Return what each stage does, reads (but for code and settings) and writes, in the order of dvc.yaml."""
+    made = {path for entry in stages.values() for path in _outputs(entry)}
     rows = [
         [
             code(f"{name}@scheme" if "matrix" in entry else name),
             entry.get("desc", ""),
-            paths(path for path in entry.get("deps", []) if not path.startswith(("pipeline/", "build/code/"))),
+            paths(_inputs(entry, made)),
             paths(_outputs(entry)),
         ]
         for name, entry in stages.items()
     ]
     return table(["stage", "what it does", "reads", "writes"], rows)
+
+
+def _inputs(entry: Mapping[str, Any], made: Collection[str]) -> list[str]:
+    """Return the data that a stage reads; what another stage has made may be tracked like a file of parameters."""
+    data = [path for path in entry.get("deps", []) if not path.startswith("build/code/")]
+    return sorted([*data, *(file for file, _ in reruns.tracked(entry) if file in made)])
 
 
 def _outputs(entry: Mapping[str, Any]) -> list[str]:
@@ -112,11 +115,11 @@ def _outputs(entry: Mapping[str, Any]) -> list[str]:
 def _parameters_table(stages: reruns.Stages) -> str:
     params = load(PROJECT / "params.yaml")
     remarks = _remarks(PROJECT / "params.yaml")
-    schemas = sections()
+    known = sections()
     rows = []
     for name, found in reruns.parameters(params).items():
         section, _, key = name.partition(".")
-        text = meaning(name, schemas[section]) if key else remarks[name]
+        text = meaning(name, known[section]) if key else remarks[name]
         rows.append([code(name), value(found), text, _first(stages, name, params)])
     return table(["parameter", "value", "meaning", "an edit re-runs first"], rows)
 
@@ -141,10 +144,10 @@ def _conf_tables(stages: reruns.Stages) -> str:
 
 def _conf_rows(stages: reruns.Stages, name: str, values: Mapping[str, Any]) -> list[list[str]]:
     """Return a row for each value that a file decides: `???` stands in params.yaml, and `defaults` only composes."""
-    schemas = sections()
+    known = sections()
     rows = []
     for key, found in reruns.parameters({key: found for key, found in values.items() if key != "defaults"}).items():
-        schema = _PLAIN_FILES.get(name, schemas.get(key.partition(".")[0]))
+        schema = _PLAIN_FILES.get(name, known.get(key.partition(".")[0]))
         if found != "???" and schema is not None:
             first = listed(reruns.trackers(stages, f"conf/{name}.yaml", key)) or "nothing"
             rows.append([code(key), value(found), meaning(key, schema), first])

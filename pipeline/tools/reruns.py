@@ -49,31 +49,31 @@ def made_by(stages: Stages, name: str) -> list[str]:
 def trackers(stages: Stages, file: str, key: str) -> list[str]:
     """Return the stages that an edit of one key of a file in conf/ re-runs first, in the order of dvc.yaml."""
     found = [stage for stage, entry in stages.items() if not _reads_all(entry)]
-    return [stage for stage in found if any(_covers(*one, file, key) for one in _tracked(stages[stage]))]
+    return [stage for stage in found if any(_covers(*one, file, key) for one in tracked(stages[stage]))]
+
+
+def tracked(entry: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """Return what a stage names under `params`, as pairs of file and key; None is the whole file."""
+    found: list[tuple[str, str | None]] = []
+    for one in entry.get("params", []):
+        files = {PARAMS: [one]} if isinstance(one, str) else one
+        found += [(file, key) for file, keys in files.items() for key in (keys or [None])]
+    return found
 
 
 def _reads(entry: Mapping[str, Any], name: str) -> bool:
     rest = {part: value for part, value in entry.items() if part not in ("matrix", "desc")}
-    return name in _templates(rest) or any(_covers(*one, PARAMS, name) for one in _tracked(entry))
+    return name in _templates(rest) or any(_covers(*one, PARAMS, name) for one in tracked(entry))
 
 
 def _reads_all(entry: Mapping[str, Any]) -> bool:
-    return (PARAMS, None) in _tracked(entry)
+    return (PARAMS, None) in tracked(entry)
 
 
 def _covers(tracked_file: str, tracked_key: str | None, file: str, key: str) -> bool:
     """Tell whether an edit of a key changes what is tracked: a whole file, a section or a key."""
     same_file = re.fullmatch(r"[^/]+".join(map(re.escape, _TEMPLATE.split(tracked_file)[::2])), file)
     return bool(same_file) and (tracked_key is None or f"{key}.".startswith(f"{tracked_key}."))
-
-
-def _tracked(entry: Mapping[str, Any]) -> list[tuple[str, str | None]]:
-    """Return what a stage tracks under `params`, as pairs of file and key; None is the whole file."""
-    found: list[tuple[str, str | None]] = []
-    for one in entry.get("params", []):
-        files = {PARAMS: [one]} if isinstance(one, str) else one
-        found += [(file, key) for file, keys in files.items() for key in (keys or [None])]
-    return found
 
 
 def _templates(value: object) -> set[str]:
