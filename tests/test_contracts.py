@@ -178,19 +178,6 @@ def all_outs(stage: dict[str, Any]) -> list[str]:
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 
 
-def test_the_readmes_table_of_stages_is_dvc_yamls() -> None:
-    section = (PROJECT / "README.md").read_text().split("\n## Stages\n")[1].split("\n## ")[0]
-    assert re.findall(r"^\| `(\w+)(?:@scheme)?` \|", section, re.MULTILINE) == NAMES
-
-
-def test_the_readme_describes_every_dependency() -> None:
-    project = (PROJECT / "pyproject.toml").read_text()
-    names = re.findall(r'^  "([a-z0-9-]+)",$', project.split("[project.optional")[0], re.MULTILINE)
-    readme = (PROJECT / "README.md").read_text()
-    assert names
-    assert [name for name in names if f"`{name}`" not in readme] == []
-
-
 def test_locks_pin_every_package_with_a_hash() -> None:
     for lock in ("requirements.lock", "requirements-dev.lock"):
         text = (PROJECT / lock).read_text()
