@@ -1,10 +1,9 @@
-"""What an edit re-runs, for every parameter and every number in conf/: DVC is asked, and the README has promised.
+"""What an edit re-runs, for every parameter and every number in conf/: DVC is asked, and docs/ has promised.
 
 No stage runs. dvc.lock is written for made-up outputs, a value is edited, and `dvc status` names what is stale.
 """
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pipeline.config.backbone_names import architecture_of, bases, resolve
 from pipeline.config.resize import RESIZE_CHOICES
 from pipeline.config.train import MODES
 from pipeline.files import layout
+from pipeline.tools import reruns
 from tests.conftest import PROJECT
 
 PARAMS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
@@ -69,15 +69,7 @@ def another(key: Key, value: Any) -> Any:
     return next(choice for choice in (*choices, f"{value}_2") if choice != value)
 
 
-def promised() -> dict[str, set[str] | None]:
-    """Return what each parameter re-runs according to the README; None where it says `what is new, report`."""
-    section = (PROJECT / "README.md").read_text().split("\n## Parameters\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| `([\w.]+)` \|.*\| ([^|]+) \|$", section, re.MULTILINE)
-    special: dict[str, set[str] | None] = {"what is new, report": None, "nothing": set()}
-    return {name: special[cell] if cell in special else set(cell.split(", ")) for name, cell in rows}
-
-
-PROMISED = promised()
+PROMISED = reruns.reruns(STAGES, PARAMS)  # what docs/pages/reference/parameters.md says
 
 
 @pytest.fixture(scope="module")
@@ -148,20 +140,14 @@ def test_nothing_is_stale_at_first(project: Path) -> None:
 
 
 @pytest.mark.parametrize("key", [key for key, _ in leaves(PARAMS)], ids=".".join)
-def test_a_parameter_reruns_what_the_readme_says(project: Path, key: Key) -> None:
+def test_a_parameter_reruns_what_the_page_says(project: Path, key: Key) -> None:
     name = ".".join(key)
-    assert name in PROMISED, f"the table in README.md, section Parameters, has no row for `{name}`"
     with edited(project / "params.yaml", key):
         found = stage_names(stale())
-    expected = {"report"} if PROMISED[name] is None else PROMISED[name]
-    assert found == expected, f"an edit of `{name}` re-runs the former; README.md, section Parameters, says the latter"
+    assert found == PROMISED[name], f"an edit of `{name}` re-runs the former; pipeline/tools/reruns.py says the latter"
 
 
-def test_the_readme_lists_no_parameter_that_is_gone() -> None:
-    assert set(PROMISED) == {".".join(key) for key, _ in leaves(PARAMS)}
-
-
-@pytest.mark.parametrize("name", [name for name, stages in PROMISED.items() if stages is None])
+@pytest.mark.parametrize("name", [name for name in PROMISED if reruns.made_by(STAGES, name)])
 def test_one_more_in_a_list_runs_what_is_new(project: Path, name: str) -> None:
     *_, added = PARAMS[name]
     path = project / "dvc.lock"
@@ -196,9 +182,8 @@ def tracked() -> set[tuple[str, str]]:
     found = set()
     for name, stage in STAGES.items():
         for scheme in PARAMS["quantization"] if "matrix" in stage else [""]:
-            for entry in stage.get("params", []):
-                file = entry if isinstance(entry, str) else str(*entry).replace("${item.scheme}", scheme)
-                found.add((f"{name}@{scheme}" if scheme else name, file))
+            for file, _ in reruns.tracked(stage):
+                found.add((f"{name}@{scheme}" if scheme else name, file.replace("${item.scheme}", scheme)))
     return {(stage, file) for stage, file in found if stage not in ALWAYS}
 
 
