@@ -103,7 +103,7 @@ def _table(sha256: str, pts_seconds: Sequence[float | None], images: list[bytes]
 
 def _parts_with_frames(take: Take) -> set[str]:
     num_frames = num_rows_of(layout.FRAMES / take.table)
-    return {part for part in PARTS if take.indices_of_part(part, num_frames)}
+    return {part for part in PARTS if len(take.indices_of_part(part, num_frames))}
 
 
 def _is_photo(path: Path) -> bool:
