@@ -9,8 +9,6 @@ import pytest
 
 from pipeline.files.faults import fault_of
 
-AS_ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-
 
 def fault(path: Path) -> str:
     return str(fault_of(path))
@@ -47,10 +45,11 @@ def test_a_device_behind_a_link(folder: Path) -> None:
     assert fault(Path("zero")).startswith("zero is a device\n")
 
 
-@AS_ROOT
 def test_a_file_and_a_folder_that_one_may_not_read(folder: Path) -> None:
     Path("a").touch(mode=0o200)
     Path("b").mkdir(mode=0o300)
+    if os.access("a", os.R_OK):
+        pytest.skip("root may read everything")
     assert fault(Path("a")).startswith("a cannot be read (Permission denied)\n")
     assert fault(Path("b")).startswith("b cannot be read (Permission denied)\n")
 

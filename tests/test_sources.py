@@ -122,18 +122,19 @@ def test_pictures_in_the_other_kinds_folder() -> None:
         write(path)
     message = refusal()
     assert "data/videos/cup/2.JPG is a photo by its name" in message
-    assert "move it to data/photos/cup/" in message
+    assert "move photos to data/photos/cup/" in message
     assert "data/photos/pen/2.mov is a video by its name" in message
     assert "data/photos/pen/desk/3.mov is a video by its name" in message
-    assert "move it to data/videos/pen/" in message
+    assert "move videos to data/videos/pen/" in message
 
 
 def test_pictures_outside_a_label() -> None:
-    for name in ("1.jpg", "2.jpg"):
+    for name in ("1.jpg", "2.jpg", "1.mp4"):
         write(layout.VIDEOS / name)
     message = refusal()
     assert "data/videos/1.jpg, data/videos/2.jpg lie directly under data/videos/" in message
-    assert "data/photos/<label>/1.jpg" in message
+    assert "data/videos/1.mp4 lies directly under data/videos/" in message
+    assert "data/videos/<label>/1.mp4; data/photos/<label>/1.jpg" in message
 
 
 def test_empty_folders() -> None:

@@ -27,7 +27,7 @@ def fault_of(path: Path) -> InputError | None:
         return InputError(
             found=f"the name of {name} is not UTF-8",
             expected="names in UTF-8, which all tables, models and DVC write down",
-            remedy="rename it",
+            remedy="rename what is not UTF-8",
         )
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
@@ -36,7 +36,9 @@ def fault_of(path: Path) -> InputError | None:
             return unreadable(path, error)
         return _broken_link(path) if path.is_symlink() else None
     if kind in _KINDS:
-        return InputError(found=f"{name} is {_KINDS[kind]}", expected="a file or a folder", remedy="remove it")
+        return InputError(
+            found=f"{name} is {_KINDS[kind]}", expected="files and folders", remedy="remove what is neither"
+        )
     if not os.access(path, os.R_OK):
         return unreadable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     return None
@@ -67,6 +69,6 @@ def _is_utf8(path: Path) -> bool:
 def _broken_link(path: Path) -> InputError:
     return InputError(
         found=f"{name_of(path)} is a link to {name_of(path.readlink())}, which is not there",
-        expected="a link that leads to a file",
+        expected="links that lead to a file",
         remedy="put back what it leads to (a disk that is not connected?), or remove the link",
     )

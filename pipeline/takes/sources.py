@@ -106,8 +106,10 @@ class _Search:
     def _labels(self, folder: Path) -> Iterator[Source | InputError]:
         entries = list(_entries(folder))
         loose = [path for path in entries if isinstance(path, Path) and path.is_file() and _is_picture(path)]
-        if loose:
-            yield self._outside(folder, loose)
+        for is_own, home in ((True, folder), (False, self.elsewhere or folder)):
+            of_kind = [path for path in loose if (path.suffix.lower() in self.suffixes) == is_own]
+            if of_kind:
+                yield _outside(of_kind, home)
         for path in entries:
             if isinstance(path, InputError):
                 yield path
@@ -161,26 +163,17 @@ class _Search:
             return InputError(found=f"{path} is a folder", expected=expected, remedy=remedy)
         if _is_picture(path) and self.elsewhere:
             kind = "video" if path.suffix.lower() in VIDEO_SUFFIXES else "photo"
-            remedy = f"move it to {self.elsewhere / label_folder.name}/"
+            remedy = f"move {kind}s to {self.elsewhere / label_folder.name}/"
             return InputError(found=f"{path} is a {kind} by its name", expected=expected, remedy=remedy)
         return InputError(
             found=f"{path} is neither video nor photo by its name",
             expected=expected,
-            remedy="convert it, or move it out of the data folder",
-        )
-
-    def _outside(self, folder: Path, loose: Sequence[Path]) -> InputError:
-        is_of_the_other_kind = self.elsewhere and loose[0].suffix.lower() not in self.suffixes
-        home = self.elsewhere if self.elsewhere and is_of_the_other_kind else folder
-        return InputError(
-            found=f"{', '.join(map(str, loose))} {'lies' if len(loose) == 1 else 'lie'} directly under {folder}/",
-            expected=f"{home}/<label>/{loose[0].name}",
-            remedy="move it into a folder named after what it shows",
+            remedy="convert what is neither, or move it out of the data folder",
         )
 
     def _empty(self, found: str, suffixes: tuple[str, ...]) -> InputError:
         expected = f"takes in it ({' '.join(suffixes)})"
-        return InputError(found=found, expected=expected, remedy="put some there, or remove the folder")
+        return InputError(found=found, expected=expected, remedy="put some into the empty folder, or remove it")
 
     def _is_bad_link(self, folder: Path) -> bool:
         return folder.is_symlink() and not self.follows_links
@@ -227,6 +220,15 @@ def _not_downloaded(path: Path) -> InputError:
     )
 
 
+def _outside(loose: Sequence[Path], home: Path) -> InputError:
+    lies = f"{'lies' if len(loose) == 1 else 'lie'} directly under {loose[0].parent}/"
+    return InputError(
+        found=f"{', '.join(map(str, loose))} {lies}",
+        expected=f"{home}/<label>/{loose[0].name}",
+        remedy="move what lies outside into a folder named after what it shows",
+    )
+
+
 def _no_folder(folder: Path) -> InputError | None:
     if folder.is_dir():
         return None
@@ -249,7 +251,7 @@ def _empty_file(path: Path) -> InputError:
     return InputError(
         found=f"{path} is empty (0 bytes)",
         expected="files with a picture in them",
-        remedy="copy it again, or remove it",
+        remedy="copy the empty file again, or remove it",
     )
 
 
