@@ -10,7 +10,7 @@ from pipeline.files import layout
 from pipeline.frames import frames
 from pipeline.images.codec import decode_jpeg
 from pipeline.per_take import frames as per_take_frames
-from pipeline.takes.sources import sha256_of_source
+from pipeline.takes.contents import sha256_of_source
 from pipeline.takes.splits import Block, write_splits
 from pipeline.takes.tables import FRAMES, read_parquet
 from tests import tiny_project
@@ -114,4 +114,11 @@ def test_one_photo_more_in_a_folder_is_a_change(folder: Path) -> None:
     write_splits(layout.SPLITS, add("cup", "desk", Path("desk")))
     Image.new("RGB", (64, 48), (9, 9, 9)).save("desk/b.png")
     with pytest.raises(InputError, match="desk has changed since"):
+        frames(CONFIG)
+
+
+def test_a_take_that_is_gone_is_named(folder: Path) -> None:
+    write_splits(layout.SPLITS, add("cup", "a.mp4", clip("a.mp4")))
+    Path("a.mp4").unlink()
+    with pytest.raises(InputError, match=r"a\.mp4 cannot be read \(No such file or directory\)"):
         frames(CONFIG)
