@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,6 @@ from PIL import Image
 from pipeline.backbones import efficientnet_lite
 from pipeline.backbones.build import build_backbone, convert, largest_difference
 from pipeline.backbones.quiet_tensorflow import keras
-from pipeline.backbones.silence import silenced
 from pipeline.backbones.torch_weights import read_state_dict, weights_of_package
 from pipeline.config.backbone import BackboneConfig
 from pipeline.errors import PipelineError
@@ -200,19 +198,6 @@ def test_importing_the_package_imports_no_tensorflow():
         "print({'keras', 'tensorflow'} & {*sys.modules})",
     )
     assert process.stdout == "set()\n"
-
-
-def test_silenced_holds_back_what_any_language_prints(capfd):
-    with silenced():
-        subprocess.run([sys.executable, "-c", "print('out'); import sys; print('err', file=sys.stderr)"], check=True)
-    os.write(1, b"after\n")
-    assert capfd.readouterr() == ("after\n", "")
-
-
-def test_silenced_shows_all_when_something_is_raised(capfd):
-    with pytest.raises(subprocess.CalledProcessError), silenced():
-        subprocess.run([sys.executable, "-c", "print('last words'); raise SystemExit(1)"], check=True)
-    assert "last words" in capfd.readouterr().err
 
 
 def test_an_unknown_family_is_refused():

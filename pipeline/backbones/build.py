@@ -13,7 +13,6 @@ from pipeline.backbones import applications, efficientnet_lite, keras_file
 from pipeline.backbones.imagenet import imagenet_weights
 from pipeline.backbones.quiet_tensorflow import keras, tensorflow
 from pipeline.backbones.random_weights import set_random_weights
-from pipeline.backbones.silence import silenced
 from pipeline.backbones.torch_weights import read_state_dict, weights_of_package
 from pipeline.backbones.weight_files import (
     KERAS_SUFFIXES,
@@ -26,6 +25,7 @@ from pipeline.backbones.weight_files import (
 from pipeline.config.backbone import BackboneConfig, expected_feature_length
 from pipeline.config.backbone_names import file_of
 from pipeline.errors import PipelineError
+from pipeline.processes.silence import silenced
 
 # Endings of files that `weights` in conf/backbone/ may name.
 SUFFIXES = (".h5", ".hdf5", ".safetensors", ".pth")
