@@ -23,7 +23,7 @@ from pipeline.errors import PipelineError
 
 ROOT = Path(__file__).parent.parent
 NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
-SMALL = {"width": 0.25, "depth": 0.5, "mean": 127.0, "std": 128.0}
+SMALL = {"width": 0.25, "depth": 0.5}
 # ImageNet's class indices, from the list that comes with the data set.
 EGYPTIAN_CAT, ESPRESSO = 285, 967
 
@@ -42,7 +42,7 @@ def pictures(input_pixels):
 
 def small_model(seed=0):
     """A narrow model of an odd size, with weights that keep signals alive, so that a comparison compares something."""
-    model = efficientnet_lite.build(**SMALL, input_pixels=75)
+    model = efficientnet_lite.build(config_of("efficientnet_lite0", **SMALL, input_pixels=75))
     random = np.random.default_rng(seed)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -209,9 +209,9 @@ def test_an_unknown_family_is_refused():
 
 
 def test_a_picture_too_small_for_the_network_is_refused():
-    assert efficientnet_lite.build(**SMALL, input_pixels=32).output.shape == (1, 1280)
+    assert efficientnet_lite.build(config_of("efficientnet_lite0", **SMALL, input_pixels=32)).output.shape == (1, 1280)
     with pytest.raises(PipelineError, match="input_pixels: 31") as caught:
-        efficientnet_lite.build(**SMALL, input_pixels=31)
+        efficientnet_lite.build(config_of("efficientnet_lite0", **SMALL, input_pixels=31))
     assert "at least 32" in caught.value.expected
 
 
