@@ -192,7 +192,7 @@ def test_both_parts_together_are_the_backbone() -> None:
 
 def test_blocks_are_those_of_the_papers() -> None:
     """EfficientNet-B0 has 16 inverted residuals (Table 1), ResNet-50 16 bottlenecks, MobileNet V2 17 (Table 2)."""
-    lite = efficientnet_lite.build(width=1, depth=1, input_pixels=224, mean=127, std=128)
+    lite = efficientnet_lite.build(replace(tiny_project.BACKBONE, width=1.0, depth=1.0, input_pixels=224))
     assert [tensor.shape[1:] for tensor in boundaries(lite)[-3:]] == [(7, 7, 192)] * 3
     assert len(boundaries(lite)) == 16
     for build, num_blocks in ((keras.applications.ResNet50, 16), (keras.applications.MobileNetV2, 17)):
