@@ -27,12 +27,12 @@ from pipeline.config.frames import FramesStage
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.files import layout
 from pipeline.images.codec import encode_jpeg
+from pipeline.processes.workers import map_frames, num_workers
 from pipeline.takes import ray_engine
 from pipeline.takes.cache import cache_folder
 from pipeline.takes.engines import Engine, engine_of
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.ray_engine import RayEngine, compute_in
-from pipeline.takes.workers import map_frames, num_workers
 from tests import kill_stages, tiny_models, tiny_project
 from tests.conftest import PROJECT
 from tests.test_takes import broken, job, table

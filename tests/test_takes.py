@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
+from pipeline.files.main_project import main_project
 from pipeline.keys.key import hash_of
 from pipeline.takes import cache as cache_module
 from pipeline.takes.cache import CACHE_VARIABLE, TakeCache, cache_folder, project_cache
 from pipeline.takes.engines import LocalEngine
 from pipeline.takes.jobs import TakeJob
-from pipeline.takes.main_project import main_project
 from pipeline.takes.runner import map_takes
 from pipeline.takes.tables import AUGMENTED, FRAMES, read_parquet, to_parquet
 from tests.conftest import PROJECT

@@ -19,8 +19,8 @@ from pipeline.config.backbone import BackboneConfig
 from pipeline.config.backbone_names import file_of
 from pipeline.config.plain import CONF_FOLDER
 from pipeline.errors import ConfigurationError, ModelError
+from pipeline.files.main_project import main_project
 from pipeline.files.os_errors import telling_full_disk
-from pipeline.takes.main_project import main_project
 
 _TIMEOUT_SECONDS = 30.0  # without an answer; Keras would wait for ever
 _MD5_DIGITS = 32

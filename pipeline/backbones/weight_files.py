@@ -13,7 +13,7 @@ from pipeline.config.backbone import BackboneConfig
 from pipeline.config.backbone_names import file_of
 from pipeline.errors import ModelError
 from pipeline.files import sha256_of_bytes, sha256_of_file
-from pipeline.takes.main_project import main_project
+from pipeline.files.main_project import main_project
 
 KERAS_SUFFIXES = (".h5", ".hdf5")
 SAFETENSORS_SUFFIX = ".safetensors"

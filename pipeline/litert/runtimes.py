@@ -25,7 +25,7 @@ from pipeline.errors import ConfigurationError, MissingPackageError, ModelError,
 from pipeline.images.model_input import scale_like_phone, to_model_input
 from pipeline.litert.interpreter import load_interpreter
 from pipeline.processes.silence import silenced
-from pipeline.takes.workers import num_workers
+from pipeline.processes.workers import num_workers
 
 Rgb = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

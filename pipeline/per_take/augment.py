@@ -9,9 +9,9 @@ from pipeline.config.augment import AugmentConfig
 from pipeline.files import layout
 from pipeline.images.augmentation import apply, draw, generator_of
 from pipeline.images.codec import decode_jpeg, encode_jpeg
+from pipeline.processes.workers import map_frames
 from pipeline.takes.splits import TRAIN, Take
 from pipeline.takes.tables import AUGMENTED, read_parquet
-from pipeline.takes.workers import map_frames
 
 
 def augment_take(take: Take, config: AugmentConfig) -> pa.Table:

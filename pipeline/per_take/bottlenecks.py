@@ -11,8 +11,8 @@ from pipeline.files import sha256_of_bytes
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.interpreter import Model
+from pipeline.processes.workers import map_frames
 from pipeline.takes.tables import bottlenecks_schema, read_parquet
-from pipeline.takes.workers import map_frames
 
 _of_thread = threading.local()  # the model that a thread has loaded, with the hash of its file
 

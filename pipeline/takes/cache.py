@@ -22,7 +22,7 @@ from pipeline.config.application import print_error
 from pipeline.config.cache import cache_config
 from pipeline.errors import PipelineError
 from pipeline.files import write_bytes
-from pipeline.takes.main_project import main_project
+from pipeline.files.main_project import main_project
 
 CACHE_VARIABLE = "VIEWFINDER_CACHE"
 

@@ -7,8 +7,8 @@ from typing import Protocol, TypeAlias
 
 from pipeline.config.engine import RAY, EngineConfig
 from pipeline.errors import PipelineError
+from pipeline.processes.workers import lend, num_workers
 from pipeline.takes.jobs import TakeJob
-from pipeline.takes.workers import lend, num_workers
 
 Outcome: TypeAlias = tuple[TakeJob, bytes | PipelineError]
 

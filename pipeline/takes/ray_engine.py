@@ -19,9 +19,9 @@ except ImportError:
 
 from pipeline.config.engine import EngineConfig
 from pipeline.errors import ConfigurationError, MissingPackageError, PipelineError
+from pipeline.processes.workers import num_workers
 from pipeline.takes.engines import Outcome
 from pipeline.takes.jobs import TakeJob
-from pipeline.takes.workers import num_workers
 
 # Ray reads these when it starts: no statistics sent home, and its coming default instead of a warning about it.
 _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}

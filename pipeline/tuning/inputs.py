@@ -17,13 +17,13 @@ from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.per_take.bottlenecks import FeatureExtractor
 from pipeline.per_take.feature_jobs import feature_jobs
+from pipeline.processes.workers import num_workers
 from pipeline.takes.cache import project_cache
 from pipeline.takes.engines import engine_of
 from pipeline.takes.examples import Examples, examples_on_disk, tables_of_part
 from pipeline.takes.runner import map_takes
 from pipeline.takes.splits import TRAIN, Take, labels_of
 from pipeline.takes.tables import read_parquet
-from pipeline.takes.workers import num_workers
 
 _NUM_AT_ONCE = 64  # pictures that are decoded before they are written
 
