@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import yaml
-from matplotlib.text import Text
 
 from pipeline.__main__ import summary
 from pipeline.choosing.candidates import Candidate, as_edit, front, short_names
@@ -12,11 +11,8 @@ from pipeline.choosing.reward import best_within, choose, keeps, reward, sentenc
 from pipeline.config.choose import Exponents, Targets, exponents_of_project, read_targets, targets_of_project
 from pipeline.errors import PipelineError
 from pipeline.files import layout, write_text
-from pipeline.pictures.candidates import candidates_picture
-from pipeline.pictures.canvas import to_png
 from tests import tiny_results
 from tests.conftest import PROJECT
-from tests.test_pictures import assert_nothing_is_cut_off
 
 SOFT, HARD = Exponents(-0.07, -0.07), Exponents(0, -1)
 MIB = 2**20
@@ -153,32 +149,3 @@ def test_the_summary_chooses_only_if_there_are_targets(folder: Path) -> None:
     told = summary(["float32", "int8"])
     assert "Chosen:   int8: accuracy 1.000 at 3.0 ms (target 3 ms)" in told
     assert "To use it: `deploy: int8` in params.yaml" in told
-
-
-def test_the_picture_names_marks_without_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
-    figures: list[Any] = []
-    monkeypatch.setattr("pipeline.pictures.candidates.to_png", lambda figure: figures.append(figure) or to_png(figure))
-    png = candidates_picture(
-        ALL, chosen=INT8, targets=Targets(latency_ms=5), title="Title", accuracy_label="accuracy, %", num_threads=1
-    )
-    assert_nothing_is_cut_off(png)
-    names = [text for text in figures[0].axes[0].texts if "%" in text.get_text()]
-    assert sorted(text.get_text() for text in names) == [
-        "big float32  92.0%",
-        "small float16  89.0%",
-        "small float32  90.0%",
-        "small int8  89.0%",
-    ]
-    boxes = [Text.get_window_extent(text) for text in names]
-    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
-
-
-def test_a_crowd_is_not_named_but_for_the_front_and_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    figures: list[Any] = []
-    monkeypatch.setattr("pipeline.pictures.candidates.to_png", lambda figure: figures.append(figure) or to_png(figure))
-    crowd = [Candidate(f"net_{i} float32", 0.8, 10.0 + i, 5 * MIB) for i in range(30)]
-    candidates_picture(
-        [BIG, *crowd], chosen=crowd[3], targets=Targets(), title="Title", accuracy_label="accuracy, %", num_threads=2
-    )
-    names = [text.get_text() for text in figures[0].axes[0].texts]
-    assert sorted(names) == ["0 float32  80.0%", "3 float32  80.0%", "big float32  92.0%"]

@@ -9,8 +9,9 @@ from PIL import Image
 
 from pipeline.config.report import ReportConfig, ReportStage
 from pipeline.errors import InputError, PipelineError
-from pipeline.files import layout
+from pipeline.files import layout, write_text
 from pipeline.metrics.predictions import read_predictions
+from pipeline.pictures.contact_sheet import Thumbnail
 from pipeline.report import pictures, report, thumbnail
 from pipeline.takes.single_frame import read_frame
 from tests import tiny_project, tiny_results
@@ -19,8 +20,8 @@ CONFIG = ReportConfig(num_calibration_bins=10, num_thumbnails=4)
 NAMES = ("confusion.png", "lost_to_quantization.png", "reliability.png", "tradeoff.png", "worst_errors.png")
 
 
-def stage(deploy: str) -> ReportStage:
-    return ReportStage(deploy, ["float32", "int8"], CONFIG)
+def stage(deploy: str, *schemes: str) -> ReportStage:
+    return ReportStage(deploy, list(schemes or ("float32", "int8")), CONFIG)
 
 
 @pytest.fixture
@@ -54,26 +55,65 @@ def test_float32_deployed_is_shown_alone(results: Path) -> None:
         assert size_of(alone[name])[0] < size_of(both[name])[0]
 
 
-def test_frames_lost_to_quantization_are_those_that_float32_gets_right(
-    results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown: dict[str, list[float]] = {}
+@pytest.fixture
+def sheets(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, list[tuple[int, str]]]]:
+    """What the contact sheets are told to show: the subtitle, and each frame's confidence in percent and note."""
+    shown: dict[str, tuple[str, list[tuple[int, str]]]] = {}
 
-    def sheet(title: str, subtitle: str, thumbnails: list[object]) -> bytes:
-        shown[title] = [round(frame.probability, 2) for frame in thumbnails]  # type: ignore[attr-defined]
-        return subtitle.encode()
+    def sheet(title: str, subtitle: str, frames: list[Thumbnail]) -> bytes:
+        shown[title] = subtitle, [(round(100 * frame.probability), frame.note) for frame in frames]
+        return b""
 
     monkeypatch.setattr("pipeline.report.contact_sheet", sheet)
-    made = pictures(stage("int8"))
-    assert shown["What float32 gets right and int8 gets wrong"] == [0.86, 0.82]  # frames 4 and 8
-    assert shown["The worst errors of int8: surest and wrong"] == [0.89, 0.82, 0.86]  # the surest of each take first
-    assert b"3 of 10 test frames, 2 take(s)" in made["worst_errors.png"]
+    return shown
 
 
-def test_a_sheet_says_how_many_there_are_more(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.report.contact_sheet", lambda _title, subtitle, frames: f"{subtitle}{len(frames)}")
-    made = pictures("int8", ReportConfig(num_calibration_bins=10, num_thumbnails=2))
-    assert str(made["worst_errors.png"]).endswith("2 shown2")
+Sheets = dict[str, tuple[str, list[tuple[int, str]]]]
+
+
+def test_a_take_is_shown_once_by_its_surest_error_with_a_count(results: Path, sheets: Sheets) -> None:
+    pictures(stage("int8"))  # wrong: 1 and 4 of one take, 8 of the other; the later, the less sure
+    subtitle, frames = sheets["The worst errors of int8: surest and wrong"]
+    assert frames == [(89, "int8 gets 2 of 5 frames wrong"), (82, "int8 gets 1 of 5 frames wrong")]
+    assert subtitle == (
+        "int8 gets 3 of 10 frames wrong, in 2 take(s)\n"
+        "✗ what it says, ✓ what it is; the surest of each take, 2 of 2 shown"
+    )
+
+
+def test_frames_lost_to_quantization_are_those_that_float32_gets_right(results: Path, sheets: Sheets) -> None:
+    pictures(stage("int8"))
+    subtitle, frames = sheets["Right in float32, wrong in int8"]
+    assert frames == [(86, "int8 loses 1 of 5 frames"), (82, "int8 loses 1 of 5 frames")]  # frames 4 and 8
+    assert subtitle.startswith("int8 loses 2 of 10 frames, in 2 take(s)\n")
+
+
+def test_if_float32_is_deployed_all_other_listed_schemes_are_shown_in_turns(results: Path, sheets: Sheets) -> None:
+    tiny_results.write_scheme("int4", wrong=[0, 1, 2, 9])
+    tiny_results.write_scheme("float16", wrong=[1])
+    schemes = ["float32", "int8", "int4", "float16"]
+    pictures(ReportStage("float32", schemes, ReportConfig(num_calibration_bins=10, num_thumbnails=3)))
+    subtitle, frames = sheets["Right in float32, wrong in int8 or int4 or float16"]
+    assert frames == [
+        (90, "int4 loses 2 of 5 frames"),
+        (86, "int8 loses 1 of 5 frames"),
+        (82, "int8 loses 1 of 5 frames"),
+    ]
+    assert subtitle.splitlines() == [
+        "int8 loses 2 of 10 frames, in 2 take(s)",
+        "int4 loses 3 of 10 frames, in 2 take(s)",
+        "float16 loses 0 of 10 frames, in 0 take(s)",
+        "✗ what it says, ✓ what it is; the surest of each take, 3 of 4 shown",
+    ]
+
+
+def test_a_photo_has_no_count(results: Path, sheets: Sheets) -> None:
+    for scheme in ("float32", "int8"):
+        table = tiny_results.predictions([1] if scheme == "int8" else []).iloc[:2]
+        names = table.assign(take=["cup/a.jpg", "cup/test.mp4"])
+        write_text(layout.predictions(scheme), names.to_csv(index=False))
+    pictures(stage("int8"))
+    assert sheets["Right in float32, wrong in int8"][1] == [(89, "int8 loses it")]
 
 
 def test_nothing_wrong_is_said_in_a_friendly_way(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,8 +121,20 @@ def test_nothing_wrong_is_said_in_a_friendly_way(results: Path, monkeypatch: pyt
     tiny_results.write_scheme("int8")
     made = pictures(stage("int8"))
     assert made["worst_errors.png"] == "int8 gets every test frame right: all 10 of them"
-    assert str(made["lost_to_quantization.png"]).startswith("int8 loses nothing")
-    assert str(pictures(stage("float32"))["lost_to_quantization.png"]).startswith("Nothing is lost")
+    lost = "Nothing is lost: Every test frame that float32 gets right is right in int8, too."
+    assert made["lost_to_quantization.png"] == pictures(stage("float32"))["lost_to_quantization.png"] == lost
+    lost = "Nothing to compare: `quantization` in params.yaml lists float32 alone."
+    assert pictures(stage("float32", "float32"))["lost_to_quantization.png"] == lost
+
+
+def test_letters_that_no_font_has_are_told(
+    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tiny_results.predictions().replace("rote Möhre", "\U0010fffd", regex=True)  # private use: no font has it
+    monkeypatch.setattr("pipeline.report.pictures", lambda *_: {})
+    write_text(layout.predictions("int8"), table.to_csv(index=False))
+    report(stage("int8"))
+    assert r"so pictures show \U0010fffd and the like" in capsys.readouterr().err
 
 
 def test_a_thumbnail_shows_the_frame_that_the_row_is_about(results: Path) -> None:

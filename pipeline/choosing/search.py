@@ -39,7 +39,7 @@ from pipeline.config.train import HEAD
 from pipeline.errors import PipelineError
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.keys.key import hash_of
-from pipeline.pictures.candidates import candidates_picture
+from pipeline.pictures.tradeoff import tradeoff
 from pipeline.takes.splits import VALIDATION, read_takes
 
 FOLDER = Path("plots/search")
@@ -255,9 +255,10 @@ def tell(
     table = pd.DataFrame(rows).rename(columns={"accuracy": "validation_accuracy", "latency_ms": "latency_ms_p50"})
     table = table.sort_values(["reward", "latency_ms_p50"], ascending=[False, True], kind="stable")
     write_text(FOLDER / "table.csv", table.to_csv(index=False, lineterminator="\n"))
-    picture = candidates_picture(
+    picture = tradeoff(
         candidates,
         chosen=choice.candidate,
+        chosen_is="chosen",
         targets=targets,
         title=f"What {len(trials)} trials give and cost",
         accuracy_label="accuracy on validation frames, %",

@@ -31,7 +31,7 @@ from pipeline.config.sweep import SweepConfig, sweep_config
 from pipeline.errors import PipelineError, combine
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.keys.key import hash_of
-from pipeline.pictures.candidates import candidates_picture
+from pipeline.pictures.tradeoff import tradeoff
 
 FOLDER = Path("plots/sweep")
 LATENCIES = Path(".cache/sweep/latency_ms.json")
@@ -180,9 +180,10 @@ def tell(rows: Sequence[Row]) -> None:
     table = pd.DataFrame([asdict(row) for row in rows])
     table = table.assign(is_on_front=[one in on_front for one in candidates], reward=rewards)
     write_text(FOLDER / "table.csv", table.to_csv(index=False, lineterminator="\n"))
-    picture = candidates_picture(
+    picture = tradeoff(
         candidates,
         chosen=choice.candidate,
+        chosen_is="chosen",
         targets=targets,
         title="What each architecture gives and costs",
         accuracy_label=f"accuracy on {rows[0].num_test_frames:,} test frames, %",

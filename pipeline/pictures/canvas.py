@@ -2,8 +2,7 @@
 
 import contextlib
 import io
-import sys
-import warnings
+import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -17,7 +16,7 @@ from matplotlib.ft2font import FT2Font
 
 # Colours that people with any kind of colour vision tell apart (Okabe and Ito, https://jfly.uni-koeln.de/color/).
 BLUE, ORANGE, RED, GREEN, GREY, DARK = "#0072b2", "#e69f00", "#d55e00", "#009e73", "#8a8a8a", "#222222"
-LIGHT_BLUE, LIGHT_RED = "#9ccbe6", "#f3b893"
+LIGHT_BLUE = "#9ccbe6"
 
 DOTS_PER_INCH = 110
 
@@ -44,11 +43,10 @@ def style(texts: Iterable[str] = ()) -> Iterator[None]:
     """Set matplotlib up, whatever a person's own matplotlibrc says, with fonts for some texts.
 
     Args:
-        texts: What will be written that comes from the user: labels and takes.
+        texts: What will be written that comes from the user, labels and takes, each through `short`.
     """
-    families = [_FONT, *_further_fonts(frozenset("".join(texts)))]
-    with matplotlib.style.context(["default", _STYLE | {"font.family": families}]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # was told once, by _further_fonts
+    families = dict.fromkeys([_FONT, *(_family_with(letter) or _FONT for letter in sorted(set("".join(texts))))])
+    with matplotlib.style.context(["default", _STYLE | {"font.family": list(families)}]):
         yield
 
 
@@ -82,29 +80,50 @@ def message(headline: str, text: str) -> bytes:
 
 
 def short(text: str, max_letters: int = _MAX_LABEL_LETTERS) -> str:
-    """Return a name with its middle left out if it is longer than `max_letters`: both ends tell names apart."""
-    if len(text) <= max_letters:
-        return text
+    r"""Return a name as pictures write it.
+
+    A letter that no font of this machine has becomes an escape, `\u732b` for `猫`: a box tells nothing. A longer name
+    loses its middle, since both ends tell names apart.
+
+    Args:
+        text: Any text.
+        max_letters: How long it may be, as `num_letters` counts.
+    """
+    pieces = [letter if _family_with(letter) else _escape(letter) for letter in text]
+    if num_letters("".join(pieces)) <= max_letters:
+        return "".join(pieces)
     tail = (max_letters - 1) // 2
-    return f"{text[: max_letters - 1 - tail]}…{text[-tail:]}"
+    head, end = _fitting(pieces, max_letters - 1 - tail), _fitting(pieces[::-1], tail)
+    return "".join([*head, "…", *end[::-1]])
 
 
-def _further_fonts(letters: frozenset[str]) -> list[str]:
-    """Return families of this machine's fonts that have the letters which the usual font lacks; tell what none has."""
-    missing = {letter for letter in letters if letter.isprintable()} - _letters_of(_usual_font_file())
-    families: list[str] = []
-    if missing:
-        for entry in sorted(filter(_is_plain, fontManager.ttflist), key=lambda entry: entry.fname):
-            found = missing & _letters_of(entry.fname)
-            if found:
-                families.append(entry.name)
-                missing -= found
-    if missing:
-        sys.stderr.write(
-            f"report: no font on this machine has {' '.join(sorted(missing))} (boxes in the pictures instead); "
-            "one of the family Noto Sans would\n"
-        )
-    return families
+def letters_without_font(texts: Iterable[str]) -> str:
+    """Return the letters that `short` escapes, each once."""
+    return "".join(sorted(letter for letter in set("".join(texts)) if not _family_with(letter)))
+
+
+def _escape(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
+
+
+def num_letters(text: str) -> int:
+    """Return how wide a text is, in Latin letters: Chinese, Japanese and Korean ones are twice as wide."""
+    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
+
+
+def _fitting(pieces: list[str], max_letters: int) -> list[str]:
+    """Return as many of the first pieces as fit, but at least one."""
+    num = next((num for num in range(len(pieces), 1, -1) if num_letters("".join(pieces[:num])) <= max_letters), 1)
+    return pieces[:num]
+
+
+@cache
+def _family_with(letter: str) -> str | None:
+    """Return the font that a letter is drawn in: the usual one, else the first of this machine that has it, if any."""
+    if letter in _letters_of(_usual_font_file()):
+        return _FONT
+    entries = sorted(filter(_is_plain, fontManager.ttflist), key=lambda entry: entry.fname)
+    return next((entry.name for entry in entries if letter in _letters_of(entry.fname)), None)
 
 
 def _usual_font_file() -> str:

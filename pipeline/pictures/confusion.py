@@ -6,12 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LinearSegmentedColormap
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
-from pipeline.pictures.canvas import BLUE, GREY, RED, new_figure, short, style, to_png
+from pipeline.pictures.canvas import BLUE, DARK, GREY, RED, new_figure, num_letters, short, style, to_png
 
-_FULL_COLOUR = 0.85  # the deepest shade; white letters are well read on it
 _LETTER_INCHES = 0.085  # width of a letter of a label, on average
+_TITLE_INCHES = 3.2  # width of a title above a matrix
+_ERRORS_AND_RIGHT = LinearSegmentedColormap.from_list("errors_and_right", [RED, "white", BLUE])
 
 
 def confusion_matrices(tables: Mapping[str, pd.DataFrame], labels: Sequence[str]) -> bytes:
@@ -26,19 +28,21 @@ def confusion_matrices(tables: Mapping[str, pd.DataFrame], labels: Sequence[str]
     Returns:
         A PNG file.
     """
-    side = _cell_inches(len(labels)) * len(labels)
-    longest = max(len(short(label)) for label in labels) * _LETTER_INCHES
-    below = longest if longest > _cell_inches(len(labels)) else 0.2
+    names = [short(label) for label in labels]
+    cell = _cell_inches(len(labels))
+    longest = max(map(num_letters, names)) * _LETTER_INCHES
     with style(labels):
-        figure = new_figure(len(tables) * (side + 0.2) + longest + 0.6, side + below + 1.3)
+        width = max(cell * len(labels), _TITLE_INCHES) + 0.2
+        height = cell * len(labels) + (longest if longest > cell else 0.2)
+        figure = new_figure(len(tables) * width + longest + 0.6, height + 1.3)
         axes = figure.subplots(1, len(tables), squeeze=False, sharey=True)[0]
         for place, (title, table) in zip(axes, tables.items(), strict=True):
-            _draw(place, _counts(table, labels), labels)
+            counts = confusion_matrix(table["actual"], table["predicted"], labels=list(labels))
+            _draw(place, counts, names, is_narrow=longest > cell)
             right = (table["actual"] == table["predicted"]).mean()
             place.set_title(f"{title}\n{right:.1%} of {len(table):,} frames right")
             place.set_xlabel("what the model says", color=GREY)
-        axes[0].set_yticks(range(len(labels)), [short(label) for label in labels])
-        axes[0].set_ylabel("what the frame shows", color=GREY)
+            place.set_ylabel("what the frame shows" if place is axes[0] else "", color=GREY)
         return to_png(figure)
 
 
@@ -47,38 +51,26 @@ def _cell_inches(num_labels: int) -> float:
     return float(np.clip(8 / num_labels, 0.44, 1.1))
 
 
-def _counts(table: pd.DataFrame, labels: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return int64 [num_labels, num_labels]: frames by actual (row) and predicted label (column)."""
-    places = {label: index for index, label in enumerate(labels)}
-    counts = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(counts, (table["actual"].map(places).to_numpy(), table["predicted"].map(places).to_numpy()), 1)
-    return counts
-
-
-def _draw(axes: Axes, counts: npt.NDArray[np.int64], labels: Sequence[str]) -> None:
-    """Draw one matrix."""
-    num_labels = len(counts)
+def _draw(axes: Axes, counts: npt.NDArray[np.int64], names: Sequence[str], *, is_narrow: bool) -> None:
+    """Draw one matrix, int64 [num_labels, num_labels]: frames by actual (row) and predicted label (column)."""
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    axes.imshow(_colours(shares))
-    size = 8 + 3 * (_cell_inches(num_labels) - 0.44) / 0.66
+    depths = np.sqrt(shares)  # so that small errors are seen
+    ConfusionMatrixDisplay(np.where(np.eye(len(names), dtype=bool), depths, -depths), display_labels=names).plot(
+        ax=axes,
+        include_values=False,  # they would be the depths, in all cells
+        cmap=_ERRORS_AND_RIGHT,
+        im_kw={"vmin": -1, "vmax": 1},
+        colorbar=False,
+        xticks_rotation=90 if is_narrow else 0,
+    )
+    size = 8 + 3 * (_cell_inches(len(names)) - 0.44) / 0.66
     for row, column in zip(*np.nonzero(counts), strict=True):
-        text = f"{counts[row, column]}\n{shares[row, column]:.0%}"
-        is_deep = shares[row, column] > 0.5
-        axes.text(column, row, text, ha="center", va="center", size=size, color="white" if is_deep else "black")
-    names = [short(label) for label in labels]
-    is_narrow = max(map(len, names)) * _LETTER_INCHES > _cell_inches(num_labels)
-    axes.set_xticks(range(num_labels), names, rotation=90 if is_narrow else 0)
-    axes.set_xticks(np.arange(-0.5, num_labels), minor=True)
-    axes.set_yticks(np.arange(-0.5, num_labels), minor=True)
+        count, share = counts[row, column], shares[row, column]
+        colour = "white" if share > 0.5 else DARK
+        axes.text(column, row, f"{count}\n{share:.0%}", ha="center", va="center", size=size, color=colour)
+    edges = np.arange(-0.5, len(names))
+    axes.set_xticks(edges, minor=True)
+    axes.set_yticks(edges, minor=True)
     axes.grid(which="minor", color="#dddddd", linewidth=0.6)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-
-
-def _colours(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return RGB, float64 [num_labels, num_labels, 3] in 0..1, from shares of rows; small errors are still seen."""
-    is_right = np.eye(len(shares), dtype=bool)[..., None]
-    full = np.where(is_right, to_rgb(BLUE), to_rgb(RED))
-    depth = np.where(shares > 0, 0.12 + (_FULL_COLOUR - 0.12) * shares, 0)[..., None]
-    colours: npt.NDArray[np.float64] = 1 - depth * (1 - full)
-    return colours

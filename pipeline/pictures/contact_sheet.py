@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from pipeline.pictures.canvas import GREEN, GREY, RED, new_figure, short, style, to_png
+from pipeline.pictures.canvas import DARK, GREEN, GREY, RED, new_figure, short, style, to_png
 
 _MAX_COLUMNS = 6
 _LETTERS = 26  # that fit under a thumbnail
@@ -24,6 +24,7 @@ class Thumbnail:
         predicted: What the model says.
         probability: Of what it says, 0..1.
         origin: The take, and when in it.
+        note: What else there is to say in a few words of ours; may be empty.
     """
 
     image: npt.NDArray[np.uint8]
@@ -31,6 +32,7 @@ class Thumbnail:
     predicted: str
     probability: float
     origin: str
+    note: str = ""
 
 
 def contact_sheet(title: str, subtitle: str, thumbnails: Sequence[Thumbnail]) -> bytes:
@@ -48,7 +50,7 @@ def contact_sheet(title: str, subtitle: str, thumbnails: Sequence[Thumbnail]) ->
     rows = math.ceil(len(thumbnails) / columns)
     texts = [text for frame in thumbnails for text in (frame.actual, frame.predicted, frame.origin)]
     with style([title, subtitle, *texts]):
-        figure = new_figure(2.5 * columns, 2.5 * rows + 0.9)
+        figure = new_figure(2.5 * columns, 2.7 * rows + 0.9)
         places = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in places:
             axes.set_axis_off()
@@ -64,10 +66,12 @@ def _draw(axes: Axes, frame: Thumbnail) -> None:
     height, width = frame.image.shape[:2]
     longer = max(height, width)
     axes.imshow(frame.image, extent=(0, width / longer, 0, height / longer), aspect="equal")
-    axes.set(xlim=(0, 1), ylim=(-0.36, max(height / longer, 0.5625)))
-    says = f"{short(frame.predicted, _LETTERS - 5)} {math.floor(100 * frame.probability)}%"
-    lines = ((f"✗ {says}", RED, "bold"), (f"✓ {short(frame.actual, _LETTERS - 2)}", GREEN, "normal"))
-    for number, (text, colour, weight) in enumerate((*lines, (short(frame.origin, _LETTERS + 6), GREY, "normal"))):
-        axes.text(
-            0, -0.03 - 0.11 * number, text, va="top", size=9.5 if number < 2 else 7.5, color=colour, weight=weight
-        )
+    axes.set(xlim=(0, 1), ylim=(-0.46, max(height / longer, 0.5625)))
+    lines = (
+        (f"✗ {short(frame.predicted, _LETTERS - 7)} {math.floor(100 * frame.probability)}%", RED, "bold", 9.5),
+        (f"✓ {short(frame.actual, _LETTERS - 2)}", GREEN, "normal", 9.5),
+        (short(frame.origin, _LETTERS + 6), GREY, "normal", 7.5),
+        (frame.note, DARK, "normal", 7.5),
+    )
+    for number, (text, colour, weight, size) in enumerate(lines):
+        axes.text(0, -0.03 - 0.11 * number, text, va="top", size=size, color=colour, weight=weight)

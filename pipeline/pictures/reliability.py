@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from pipeline.pictures.canvas import BLUE, DARK, GREY, LIGHT_BLUE, LIGHT_RED, new_figure, style, to_png
+from pipeline.pictures.canvas import BLUE, DARK, GREY, ORANGE, new_figure, style, to_png
+
+_MAX_UPRIGHT_BINS = 10  # in more, figures would touch, and stand on end instead
+_FOOT_HEIGHT = 0.1  # of a bar that has room for figures
 
 
 def reliability_diagrams(tables: Mapping[str, pd.DataFrame], *, num_bins: int) -> bytes:
@@ -56,21 +59,23 @@ def _bins(table: pd.DataFrame, num_bins: int) -> pd.DataFrame:
 
 
 def _draw_accuracy(axes: Axes, bins: pd.DataFrame, num_bins: int) -> None:
-    """Draw bars of accuracy, and how far the model's confidence is above or below them."""
+    """Draw bars as high as the share that is right, which stands at their foot, and lines for how sure the model is."""
     middle, width = (bins.index.to_numpy() + 0.5) / num_bins, 0.92 / num_bins
-    accuracy, confidence = bins["accuracy"].to_numpy(), bins["confidence"].to_numpy()
-    too_sure, too_modest = np.maximum(confidence - accuracy, 0), np.maximum(accuracy - confidence, 0)
-    axes.bar(middle, accuracy - too_modest, width, color=BLUE, label="right")
-    axes.bar(middle, too_modest, width, bottom=confidence, color=LIGHT_BLUE, label="right, but less sure of it")
-    axes.bar(middle, too_sure, width, bottom=accuracy, color=LIGHT_RED, label="surer than right")
+    axes.bar(middle, bins["accuracy"], width, color=BLUE, label="right")
+    rotation = 0 if num_bins <= _MAX_UPRIGHT_BINS else 90
+    for x, share in zip(middle, bins["accuracy"], strict=True):
+        colour = "white" if share > _FOOT_HEIGHT else DARK
+        axes.text(x, 0.015, f"{share:.0%}", ha="center", size=8, color=colour, rotation=rotation)
+    ends = middle - width / 2, middle + width / 2
+    axes.hlines(bins["confidence"], *ends, color=ORANGE, linewidth=3.5, label="how sure the model is, on average")
     axes.plot([0, 1], [0, 1], "--", color=DARK, linewidth=1, label="as sure as right")
-    axes.set(xlim=(0, 1), ylim=(0, 1.04))
+    axes.set(xlim=(0, 1), ylim=(0, 1.08))
 
 
 def _draw_counts(axes: Axes, bins: pd.DataFrame, num_bins: int) -> None:
     """Draw how many frames are in each bin, with the count on top."""
     middle = (bins.index.to_numpy() + 0.5) / num_bins
     drawn = axes.bar(middle, bins["num_frames"], 0.92 / num_bins, color=GREY)
-    axes.bar_label(drawn, fmt="{:,.0f}", size=8)
-    axes.margins(y=0.25)
+    axes.bar_label(drawn, fmt="{:,.0f}", size=8, padding=1, rotation=0 if num_bins <= _MAX_UPRIGHT_BINS else 90)
+    axes.margins(y=0.25 if num_bins <= _MAX_UPRIGHT_BINS else 0.6)
     axes.set_xlabel("how sure the model is (probability of what it says)")
