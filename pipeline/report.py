@@ -84,12 +84,11 @@ def _worst_errors(deployed: str, chosen: pd.DataFrame, max_thumbnails: int) -> b
 
 def _lost(config: ReportStage, reference: pd.DataFrame) -> bytes:
     """Draw what float32 gets right and the deployed scheme does not; if float32 is deployed, the other listed ones."""
-    is_quantized = config.deploy != layout.REFERENCE_SCHEME
-    schemes = (
-        [config.deploy] if is_quantized else [one for one in config.quantization if one != layout.REFERENCE_SCHEME]
-    )
+    schemes = [config.deploy]
+    if config.deploy == layout.REFERENCE_SCHEME:
+        schemes = [scheme for scheme in config.quantization if scheme != config.deploy]
     if not schemes:
-        return message("Nothing to compare", f"`quantization` in params.yaml lists {deployed} alone.")
+        return message("Nothing to compare", f"`quantization` in params.yaml lists {config.deploy} alone.")
     lost = {scheme: _lost_by(scheme, reference) for scheme in schemes}
     if all(rows.empty for rows in lost.values()):
         names = " and ".join(schemes)
