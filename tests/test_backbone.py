@@ -10,7 +10,7 @@ import pytest
 from pipeline import backbone as stage
 from pipeline.backbones import checked
 from pipeline.config.backbone import BackboneStage
-from pipeline.errors import PipelineError
+from pipeline.errors import ModelError
 from pipeline.files import layout
 from tests.tiny_project import BACKBONE
 
@@ -42,8 +42,6 @@ def test_a_backbone_that_equals_keras_is_written(converted: dict[str, Any]) -> N
 @pytest.mark.parametrize("difference", [1.1e-4, 3.0, math.nan])
 def test_a_backbone_that_differs_from_keras_is_refused(converted: dict[str, Any], difference: float) -> None:
     converted["difference"] = difference
-    with pytest.raises(
-        PipelineError, match=r"the converted tiny differs from Keras by .*\n  expected: features within"
-    ):
+    with pytest.raises(ModelError, match=r"the converted tiny differs from Keras by .*\n  expected: features within"):
         stage.backbone(BackboneStage(BACKBONE))
     assert not layout.CONVERTED_BACKBONE.exists()

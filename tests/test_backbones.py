@@ -19,7 +19,7 @@ from pipeline.backbones.build import build_backbone, convert, largest_difference
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.backbones.torch_weights import read_state_dict, weights_of_package
 from pipeline.config.backbone import BackboneConfig
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError, ModelError
 
 ROOT = Path(__file__).parent.parent
 NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
@@ -201,7 +201,7 @@ def test_importing_the_package_imports_no_tensorflow():
 
 
 def test_an_unknown_family_is_refused():
-    with pytest.raises(PipelineError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         build_backbone(config_of("efficientnet_lite0", family="resnet"))
     assert caught.value.found == "family: resnet in conf/backbone/efficientnet_lite0.yaml"
     assert caught.value.expected == "one of efficientnet_lite, applications, keras_file"
@@ -210,14 +210,14 @@ def test_an_unknown_family_is_refused():
 
 def test_a_picture_too_small_for_the_network_is_refused():
     assert efficientnet_lite.build(config_of("efficientnet_lite0", **SMALL, input_pixels=32)).output.shape == (1, 1280)
-    with pytest.raises(PipelineError, match="input_pixels: 31") as caught:
+    with pytest.raises(ConfigurationError, match="input_pixels: 31") as caught:
         efficientnet_lite.build(config_of("efficientnet_lite0", **SMALL, input_pixels=31))
     assert "at least 32" in caught.value.expected
 
 
 def test_a_wrong_feature_length_is_refused():
     with pytest.raises(
-        PipelineError, match=r"feature_length: 1024 in conf/backbone/efficientnet_lite0\.yaml"
+        ConfigurationError, match=r"feature_length: 1024 in conf/backbone/efficientnet_lite0\.yaml"
     ) as caught:
         build_backbone(config_of("efficientnet_lite0", feature_length=1024))
     assert caught.value.remedy == "write feature_length: 1280"
@@ -225,14 +225,14 @@ def test_a_wrong_feature_length_is_refused():
 
 def test_missing_weights_are_named(lite0, lite0_state_dict):
     incomplete = {key: value for key, value in lite0_state_dict.items() if key != "_blocks.3._bn1.running_var"}
-    with pytest.raises(PipelineError) as caught:
+    with pytest.raises(ModelError) as caught:
         efficientnet_lite.load_weights(lite0, incomplete, "lite0.pth")
     assert caught.value.found == "lite0.pth: layer blocks-3-_bn1 finds no _blocks.3._bn1.running_var"
 
 
 @pytest.mark.parametrize("shape", [(32, 3, 5, 5), (32, 3)])
 def test_weights_of_another_shape_are_named(lite0, lite0_state_dict, shape):
-    with pytest.raises(PipelineError) as caught:
+    with pytest.raises(ModelError) as caught:
         efficientnet_lite.load_weights(lite0, lite0_state_dict | {"_conv_stem.weight": np.zeros(shape)}, "lite0.pth")
     assert "lite0.pth: layer conv_stem finds _conv_stem.weight of shape" in caught.value.found
     assert "(3, 3, 3, 32)" in caught.value.expected
@@ -243,7 +243,7 @@ def test_weights_that_no_layer_takes_are_named(lite0, lite0_state_dict):
         "_blocks.16._bn0.weight": np.zeros(8),
         "_blocks.16._bn0.num_batches_tracked": np.int64(1),
     }
-    with pytest.raises(PipelineError) as caught:
+    with pytest.raises(ModelError) as caught:
         efficientnet_lite.load_weights(lite0, extra, "lite0.pth")
     assert caught.value.found == "lite0.pth has weights that no layer of the model takes: _blocks.16._bn0.weight"
 

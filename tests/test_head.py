@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tiny_models import NUM_FEATURES, SCHEMES, backbone, head, pictures
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ModelError
 from pipeline.litert.flatbuffer import num_backbone_operators, read_model
 from pipeline.litert.head import append_head, features_of
 from pipeline.litert.interpreter import Model
@@ -90,5 +90,5 @@ def test_shapes_that_do_not_fit(weights_shape, bias_shape):
 
 
 def test_cutting_a_model_without_head():
-    with pytest.raises(PipelineError, match=r"last operators are not FULLY_CONNECTED and SOFTMAX(.|\n)*`dvc repro`"):
+    with pytest.raises(ModelError, match=r"last operators are not FULLY_CONNECTED and SOFTMAX(.|\n)*`dvc repro`"):
         features_of(backbone())

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import NUM_FEATURES, PIXELS, SCHEMES, backbone, backbone_model, head, pictures
 
-from pipeline.errors import ModelError, PipelineError
+from pipeline.errors import InputError, ModelError
 from pipeline.litert.flatbuffer import read_model, write_model
 from pipeline.litert.head import append_head
 from pipeline.litert.interpreter import Model
@@ -69,7 +69,7 @@ def test_model_computes_normalization_convolutions_and_mean():
     ],
 )
 def test_model_refuses(content, message):
-    with pytest.raises(PipelineError, match=message):
+    with pytest.raises(ModelError, match=message):
         Model(content)
 
 
@@ -107,14 +107,14 @@ def test_reading_and_writing_changes_nothing():
 
 
 def test_read_refuses_other_files():
-    with pytest.raises(PipelineError, match=r"begins with b'PK(.|\n)*bytes 4 to 7 are TFL3"):
+    with pytest.raises(ModelError, match=r"begins with b'PK(.|\n)*bytes 4 to 7 are TFL3"):
         operators(b"PK\3\4 a zip file")
 
 
 def test_read_refuses_several_graphs():
     model = backbone_model()
     model.subgraphs = model.subgraphs * 2
-    with pytest.raises(PipelineError, match=r"a model with 2 graphs(.|\n)*with one graph"):
+    with pytest.raises(ModelError, match=r"a model with 2 graphs(.|\n)*with one graph"):
         operators(write_model(model))
 
 
@@ -134,7 +134,7 @@ def test_operators_are_counted():
 def test_operator_that_phones_lack_is_named(extra, name):
     content = backbone(extra_operator=extra)
     assert operators(content)[name] >= 1
-    with pytest.raises(PipelineError, match=f"tiny: operator 6 is {name}\n(.|\n)*`from_keras_model`"):
+    with pytest.raises(ModelError, match=f"tiny: operator 6 is {name}\n(.|\n)*`from_keras_model`"):
         check_builtin(content, "tiny")
 
 
@@ -158,14 +158,14 @@ def test_operator_that_phones_lack_is_named(extra, name):
 )
 def test_broken_promise_is_named(made_as, checked_as, message):
     content = quantize(backbone(), SCHEMES[made_as], pictures(60))
-    with pytest.raises(PipelineError, match=message):
+    with pytest.raises(ModelError, match=message):
         check_scheme(content, SCHEMES[checked_as], "tiny")
 
 
 def test_one_layer_left_in_float_is_found():
     model = read_model(quantize(backbone(), SCHEMES["int8"], pictures(60)))
     next(t for t in model.subgraphs[0].tensors if t.name == b"top/weights").type = schema.TensorType.FLOAT32
-    with pytest.raises(PipelineError, match="CONV_2D 'top', has FLOAT32 weights, INT8 activations"):
+    with pytest.raises(ModelError, match="CONV_2D 'top', has FLOAT32 weights, INT8 activations"):
         check_scheme(write_model(model), SCHEMES["int8"], "tiny")
 
 
@@ -220,7 +220,7 @@ def test_labels_come_back(labels):
 
 @pytest.mark.parametrize("label", ["", "two\nlines", "two\r\nlines"])
 def test_label_of_no_or_two_lines(label):
-    with pytest.raises(PipelineError, match=r"label '(.|\n)*name of one line(.|\n)*rename its folder"):
+    with pytest.raises(InputError, match=r"label '(.|\n)*name of one line(.|\n)*rename its folder"):
         labelled(["a", label, "c"])
 
 
@@ -235,7 +235,7 @@ def test_labels_twice():
 
 
 def test_model_without_labels():
-    with pytest.raises(PipelineError, match=r"without an embedded labels.txt(.|\n)*`assemble` embeds them"):
+    with pytest.raises(ModelError, match=r"without an embedded labels.txt(.|\n)*`assemble` embeds them"):
         read_labels(classifier())
 
 
@@ -273,5 +273,5 @@ def test_measuring_ends_by_a_signal(tmp_path, monkeypatch):
 def test_measuring_what_is_no_model(tmp_path):
     path = tmp_path / "model.tflite"
     path.write_bytes(b"no model at all")
-    with pytest.raises(PipelineError, match=r"model.tflite cannot be measured: a model that LiteRT cannot load"):
+    with pytest.raises(ModelError, match=r"model.tflite cannot be measured: a model that LiteRT cannot load"):
         measure(path, num_threads=1, num_warmup=0, num_runs=1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.evaluate import RUNTIMES, EvaluateStage
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError, MissingPackageError, ModelError
 from pipeline.evaluate import evaluate
 from pipeline.files import layout
 from pipeline.images.model_input import to_model_input
@@ -96,21 +96,21 @@ def test_scoring_with_mediapipe_gives_the_same_metrics(mediapipe, folder):
 
 
 def test_a_model_that_mediapipe_refuses(mediapipe):
-    with pytest.raises(PipelineError, match=r"a model that MediaPipe Tasks refuses: .*\n  expected: uint8 pixels, or"):
+    with pytest.raises(ModelError, match=r"a model that MediaPipe Tasks refuses: .*\n  expected: uint8 pixels, or"):
         open_classifier(append_head(backbone(dtype="float32"), *head()), runtime="mediapipe", resize="stretch")
 
 
 def test_mediapipe_reads_the_normalization_by_itself():
     content = append_head(backbone(dtype="float32"), *head())
     with pytest.raises(
-        PipelineError, match=r"a mean and .* with runtime: mediapipe\n  expected: none: MediaPipe Tasks"
+        ConfigurationError, match=r"a mean and .* with runtime: mediapipe\n  expected: none: MediaPipe Tasks"
     ):
         open_classifier(content, runtime="mediapipe", resize="stretch", normalization=Normalization((0,), (255,)))
 
 
 def test_mediapipe_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "mediapipe", None)
-    with pytest.raises(PipelineError, match=r"MediaPipe is not installed (.|\n)*to mend:  pip install mediapipe"):
+    with pytest.raises(MissingPackageError, match=r"MediaPipe is not installed (.|\n)*to mend:  pip install mediapipe"):
         open_classifier(append_head(backbone(), *head()), runtime="mediapipe", resize="stretch")
 
 
@@ -122,7 +122,7 @@ def test_a_system_library_is_missing(mediapipe, monkeypatch):
 
     monkeypatch.setattr(mediapipe_c_bindings, "_shared_lib", None)
     monkeypatch.setattr(mediapipe_c_bindings.ctypes, "CDLL", lacking)
-    with pytest.raises(PipelineError, match=r"libEGL.so.1: (.|\n)*to mend:  apt-get install libegl1 libgles2"):
+    with pytest.raises(MissingPackageError, match=r"libEGL.so.1: (.|\n)*to mend:  apt-get install libegl1 libgles2"):
         open_classifier(append_head(backbone(), *head()), runtime="mediapipe", resize="stretch")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.backbones.build import build_backbone, convert, largest_difference
+from pipeline.backbones.operators import ALLOWED, RESTORING, SAVING
 from pipeline.backbones.quiet_tensorflow import keras, tensorflow
 from pipeline.backbones.saved_model import check_saved_model
 from pipeline.errors import ModelError
@@ -217,7 +218,7 @@ def test_variables_from_another_folder_are_refused(tmp_path):
         (node,) = [node for node in function.node_def if node.op == "RestoreV2"]
         constant = function.node_def.add(name="elsewhere", op="Const")
         constant.attr["dtype"].type = tensorflow.string.as_datatype_enum
-        constant.attr["value"].tensor.CopyFrom(tensorflow.make_tensor_proto("/home/somebody/model/variables"))
+        constant.attr["value"].tensor.CopyFrom(tensorflow.make_tensor_proto("elsewhere/variables"))
         node.input[0] = "elsewhere:output:0"
 
     assert (
@@ -265,6 +266,10 @@ def test_what_is_no_saved_model_is_refused(tmp_path, content, found):
     error = refusal(tmp_path)
     assert found in error.found
     assert "export it again" in error.remedy
+
+
+def test_every_allowed_operator_is_one_of_tensorflows():
+    assert [name for name in (*ALLOWED, *SAVING, RESTORING) if not hasattr(tensorflow.raw_ops, name)] == []
 
 
 def mobilenet():

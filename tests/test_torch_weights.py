@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline.backbones.torch_weights import MAGIC_NUMBER, PROTOCOL_VERSION, read_state_dict, weights_of_package
-from pipeline.errors import PipelineError
+from pipeline.errors import MissingPackageError, ModelError
 
 FLOATS = np.arange(12, dtype="<f4") / 4
 COUNTER = np.array([7], "<i8")
@@ -71,7 +71,7 @@ def one_tensor(offset=0, shape=(3, 4), strides=(4, 1)):
 
 
 def refusal(content):
-    with pytest.raises(PipelineError) as caught:
+    with pytest.raises(ModelError) as caught:
         read_state_dict(content, "net.pth")
     return str(caught.value)
 
@@ -130,7 +130,7 @@ def test_a_damaged_byte_never_raises_anything_else(value):
     for position in range(len(content)):
         try:
             read_state_dict(content[:position] + bytes([value]) + content[position + 1 :], "net.pth")
-        except PipelineError:
+        except ModelError:
             num_refused += 1
     assert num_refused > len(content) / 2
 
@@ -250,7 +250,7 @@ def test_weights_of_a_package_without_importing_it(package):
 
 
 def test_other_weights_than_configured_are_refused(package):
-    with pytest.raises(PipelineError) as caught:
+    with pytest.raises(ModelError) as caught:
         weights_of_package("tiny_weights", "0" * 64)
     assert f"tiny.pth has SHA-256 {hashlib.sha256(b'weights').hexdigest()}" in caught.value.found
     assert "0" * 64 in caught.value.expected
@@ -259,7 +259,7 @@ def test_other_weights_than_configured_are_refused(package):
 
 @pytest.mark.parametrize("name", ["no_such_weights", "os.path", ""])
 def test_a_missing_package_comes_with_the_command_that_installs_it(name):
-    with pytest.raises(PipelineError, match="no installed package") as caught:
+    with pytest.raises(MissingPackageError, match="no installed package") as caught:
         weights_of_package(name, "0" * 64)
     assert repr(name) in caught.value.found
     assert caught.value.remedy == f"pip install {name.replace('_', '-')}"
@@ -267,7 +267,7 @@ def test_a_missing_package_comes_with_the_command_that_installs_it(name):
 
 def test_a_package_must_hold_exactly_one_file(package):
     (package / "second.pth").write_bytes(b"more")
-    with pytest.raises(PipelineError, match=r"2 files models/\*\.pth in package tiny_weights"):
+    with pytest.raises(ModelError, match=r"2 files models/\*\.pth in package tiny_weights"):
         weights_of_package("tiny_weights", "0" * 64)
-    with pytest.raises(PipelineError, match=r"0 files models/\*\.pth in package hashlib"):
+    with pytest.raises(ModelError, match=r"0 files models/\*\.pth in package hashlib"):
         weights_of_package("hashlib", "0" * 64)

@@ -17,7 +17,7 @@ from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.backbones.random_weights import set_random_weights
 from pipeline.backbones.torch_weights import read_state_dict, weights_of_package
 from pipeline.backbones.weight_files import sha256_of_folder
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError, ModelError
 from pipeline.files import sha256_of_bytes, sha256_of_file
 from tests.test_architectures import config_of
 
@@ -112,8 +112,8 @@ def expected(network):
     return features(applications.on_pictures(network, config_of(NAME, **SMALL), 1))
 
 
-def refusal(config):
-    with pytest.raises(PipelineError) as caught:
+def refusal(config, kind=ModelError):
+    with pytest.raises(kind) as caught:
         build_backbone(config)
     return caught.value
 
@@ -217,7 +217,7 @@ def test_without_weights_the_error_says_what_to_do(server, what, capsys):
 
 
 def test_no_imagenet_weights_of_that_width():
-    error = refusal(config_of(NAME, width=0.3, input_pixels=32))
+    error = refusal(config_of(NAME, width=0.3, input_pixels=32), ConfigurationError)
     assert error.expected == "one of the widths [0.25, 0.5, 0.75, 1.0]"
 
 
@@ -281,7 +281,10 @@ def test_tensors_too_many_or_too_few_are_named(network, tmp_path):
 def test_a_path_that_does_not_exist_and_a_kind_that_does_not():
     error = refusal(config_of(NAME, weights="weights/none.h5"))
     assert "weights: weights/none.h5 in conf/backbone/mobilenet_v1.yaml, and nothing there" in error.found
-    assert "`package` (efficientnet_lite), `imagenet`" in refusal(config_of(NAME, weights="noisy")).expected
+    assert (
+        "`package` (efficientnet_lite), `imagenet`"
+        in refusal(config_of(NAME, weights="noisy"), ConfigurationError).expected
+    )
 
 
 def timm_name(name, firsts):
