@@ -11,15 +11,16 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pipeline.takes.features import FeatureExtractor, feature_jobs
 
-from pipeline.augment import augment_take
 from pipeline.config.evaluate import EvaluateStage
 from pipeline.errors import InputError, PipelineError
 from pipeline.evaluate import evaluate, held_out_frames
 from pipeline.files import layout, write_bytes
 from pipeline.frames import check_parts
 from pipeline.images.codec import decode_jpeg, encode_jpeg
+from pipeline.per_take.augment import augment_take
+from pipeline.per_take.bottlenecks import FeatureExtractor
+from pipeline.per_take.feature_jobs import feature_jobs
 from pipeline.takes.examples import Examples, read_examples
 from pipeline.takes.splits import PARTS, TEST, TRAIN, VALIDATION, Block, Take, labels_of, write_splits
 from pipeline.takes.tables import AUGMENTED, FRAMES, bottlenecks_schema, to_parquet
@@ -158,7 +159,7 @@ def test_nothing_to_score_on(folder: Path) -> None:
     with written(Tables([take], [3])):
         write_splits(layout.SPLITS, take.blocks)
         with pytest.raises(InputError, match="no test frame in data/frames/"):
-            evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE, CONFIG))
+            evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE.name, CONFIG))
 
 
 @given(tables())

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from pipeline.takes.features import FeatureExtractor
 
 from pipeline.config import plain
 from pipeline.config.cache import cache_config
@@ -27,6 +26,7 @@ from pipeline.config.frames import FramesStage
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.files import layout
 from pipeline.images.codec import encode_jpeg
+from pipeline.per_take.bottlenecks import FeatureExtractor
 from pipeline.processes.workers import map_frames, num_workers
 from pipeline.takes import ray_engine
 from pipeline.takes.cache import cache_folder
@@ -89,7 +89,7 @@ def test_the_size_of_the_cache_is_typed(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_no_stage_but_check_depends_on_engine_and_cache() -> None:
     for name, stage in yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"].items():
-        inputs = [stage["cmd"], *map(str, stage["params"]), *stage["deps"]]
+        inputs = [stage["cmd"], *map(str, stage.get("params", [])), *stage["deps"]]
         assert name == "check" or not [text for text in inputs if "engine}" in text or "conf/engine" in text]
         assert name == "check" or not [text for text in inputs if text in ("conf", "params.yaml", "conf/cache.yaml")]
 
