@@ -9,7 +9,7 @@ from dvc.dependency.param import ParamsDependency  # type: ignore[import-untyped
 from dvc.repo import Repo  # type: ignore[import-untyped]
 
 from pipeline.config.application import CONF_FOLDER
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError
 from pipeline.files import sha256_of_file
 from pipeline.takes.cache import key_of
 
@@ -57,11 +57,11 @@ def refuse_what_git_does_not_know() -> None:
     """Check that experiments, which run in a checkout of their own, see all that this folder holds.
 
     Raises:
-        PipelineError: If this is no Git repository with a commit, or a take, a conf file or code is in neither Git nor
-            DVC.
+        ConfigurationError: If this is no Git repository with a commit, or a take, a conf file or code is in neither Git
+            nor DVC.
     """
     if _git("rev-parse", "--verify", "--quiet", "HEAD") is None:
-        raise PipelineError(
+        raise ConfigurationError(
             found="no commit of Git here",
             expected="a Git repository with a commit: DVC keeps experiments beside it",
             remedy='git init, then git add -A && git commit -m "Begin"',
@@ -69,7 +69,7 @@ def refuse_what_git_does_not_know() -> None:
     unknown = (_git("ls-files", "--others", "--exclude-standard", "-z", "--", *_ENTERS_A_RUN) or "").split("\0")[:-1]
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"{unknown[0]}{more} in neither Git nor DVC",
             expected="all takes, conf files and code in one of the two: an experiment sees nothing else",
             remedy="git add them, or dvc add data/videos if they are large (no commit is needed)",
