@@ -1,7 +1,7 @@
 """Stage `backbone`: builds the backbone in Keras and converts it.
 
 Reads conf/backbone/ (DVC tracks what the stage `architecture` made of it) and the weights that it names; writes
-models/head/converted.tflite: a uint8 picture in, a float32 feature vector out, with the normalization inside. It
+models/backbone/converted.tflite: a uint8 picture in, a float32 feature vector out, with the normalization inside. It
 depends on no take, so no take can make it stale.
 """
 

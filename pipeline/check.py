@@ -1,90 +1,67 @@
 """Stage `check`: reads params.yaml and refuses what no stage would understand, before anything runs.
 
-Reads params.yaml and conf/; writes nothing. DVC runs it first whenever a parameter has changed. Without it, a scheme
+Reads params.yaml and conf/; writes build/checked, which the first stages wait for, and removes metrics of schemes that
+`quantization` does not list any more (the folder is a dependency of `report` and `gate`). Without this stage a scheme
 that does not exist would be found out after minutes, and by DVC, which does not know the choices.
 """
 
+import importlib
+import pkgutil
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
-
-from pipeline.config.application import CONF_FOLDER, expanded, print_error, register, typed
-from pipeline.config.architecture import ArchitectureStage
-from pipeline.config.augment import AugmentStage
-from pipeline.config.backbone import BackboneStage
+import pipeline.config
+from pipeline.config.application import print_error
 from pipeline.config.backbone_names import overrides as backbone_overrides
 from pipeline.config.backbone_names import resolve
-from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.config.choose import read_targets
-from pipeline.config.deploy import DeployStage
-from pipeline.config.engine import engine_config
-from pipeline.config.evaluate import EvaluateStage
-from pipeline.config.finetune import FinetuneStage
-from pipeline.config.frames import FramesStage
-from pipeline.config.gate import GateStage
-from pipeline.config.quantize import QuantizeStage
+from pipeline.config.composing import composed
+from pipeline.config.plain import CONF_FOLDER, PARAMS, load
+from pipeline.config.quantization import QuantizationConfig
 from pipeline.config.ranges import one_of
-from pipeline.config.report import ReportStage
-from pipeline.config.split import SplitStage
-from pipeline.config.train import TrainStage
-from pipeline.errors import PipelineError
-from pipeline.files import layout
-from pipeline.images.resize_choices import RESIZE_CHOICES
+from pipeline.config.resize import RESIZE_CHOICES
+from pipeline.errors import ConfigurationError, PipelineError
+from pipeline.files import layout, write_text
+from pipeline.files.os_errors import telling_os_errors
 
-PARAMS = Path("params.yaml")
-
-STAGES: Mapping[str, type[Any]] = {
-    "split": SplitStage,
-    "frames": FramesStage,
-    "augment": AugmentStage,
-    "architecture": ArchitectureStage,
-    "backbone": BackboneStage,
-    "finetune": FinetuneStage,
-    "bottlenecks": BottlenecksStage,
-    "train": TrainStage,
-    "quantize": QuantizeStage,
-    "evaluate": EvaluateStage,
-    "report": ReportStage,
-    "gate": GateStage,
-    "deploy": DeployStage,
-}
-
-_GROUPS = ("backbone", "quantization")
+_OF_A_SCHEME = ("quantization", "scheme")  # what dvc.yaml's matrix gives a stage
+_READ_BY_TOOLS = ("choose",)
 
 
-def check(params: object) -> None:
+def schemas() -> dict[str, type[Any]]:
+    """Return the dataclass of each stage's configuration: `<Stage>Stage` in pipeline/config/<stage>.py."""
+    found = {}
+    for name in (module.name for module in pkgutil.iter_modules(pipeline.config.__path__)):
+        schema = getattr(importlib.import_module(f"pipeline.config.{name}"), f"{name.capitalize()}Stage", None)
+        if schema is not None:
+            found[name] = schema
+    return found
+
+
+def check(params: Mapping[str, Any]) -> None:
     """Check everything that params.yaml says against what the stages take.
 
     Args:
         params: What params.yaml holds.
 
     Raises:
-        PipelineError: If a key is unknown or missing, a value has the wrong type or is out of range, a choice has no
-            file in conf/, `quantization` lacks float32, or `deploy` names a scheme that `quantization` does not list.
+        ConfigurationError: If a key is unknown or missing, a value has the wrong type or is out of range, a choice has
+            no file in conf/, `quantization` lacks float32, or `deploy` names a scheme that it does not list.
     """
-    if not isinstance(params, dict):
-        raise _wrong(
-            f"{PARAMS} holds {type(params).__name__}", "keys and values", "restore it: git checkout params.yaml"
-        )
     check_keys(params)
     check_choices(params)
-    for name, schema in STAGES.items():
-        differs = {"quantization", "scheme"} & {field.name for field in fields(schema)}
+    for name, schema in schemas().items():
+        differs = set(_OF_A_SCHEME) & set(get_type_hints(schema))
         for scheme in params["quantization"] if differs else [layout.REFERENCE_SCHEME]:
             check_stage(name, schema, params, scheme)
 
 
 def check_keys(params: Mapping[str, Any]) -> None:
     """Refuse top-level keys that no stage takes, and name those that are missing."""
-    taken = {field.name for schema in STAGES.values() for field in fields(schema)}
-    expected = sorted(taken - {"scheme", "report", "mode"} | {"choose", "engine"})
+    taken = {name for schema in schemas().values() for name in get_type_hints(schema)}
+    expected = sorted(taken - {"scheme", "report"} | set(_READ_BY_TOOLS))
     for key in params:
         if key not in expected:
             raise _wrong(f"unknown key `{key}`", f"one of {', '.join(expected)}", "correct or remove it")
@@ -107,7 +84,7 @@ def check_choices(params: Mapping[str, Any]) -> None:
         one_of("quantization", scheme, choices_of("quantization"))
     resolve(str(params["backbone"]))
     one_of("resize", params["resize"], RESIZE_CHOICES)
-    engine_config(str(params["engine"]))
+    one_of("engine", str(params["engine"]), choices_of("engine"))
     read_targets(params)
     if layout.REFERENCE_SCHEME not in schemes:
         raise _wrong(
@@ -130,101 +107,39 @@ def choices_of(group: str) -> list[str]:
 
 def check_stage(name: str, schema: type[Any], params: Mapping[str, Any], scheme: str) -> None:
     """Compose a stage's configuration as its command would, and check types and ranges."""
-    names = [field.name for field in fields(schema)]
-    choices = {"backbone": params["backbone"], "quantization": scheme}
-    overrides = expanded(
-        [f"{group}={choices[group]}" for group in _GROUPS if group in names], {"backbone": backbone_overrides}
-    )
-    values = {key: params[key] for key in names if key in params and key not in _GROUPS}
-    values |= {key: value for key, value in _given_by_name(params, scheme).items() if key in names}
-    try:
-        typed(_merged(compose(name, overrides), values))
-    except (ConfigKeyError, ConfigAttributeError) as error:
-        section, _, key = (error.full_key or "").rpartition(".")
-        known = ", ".join(_keys_of(compose(name, overrides), section))
-        raise _wrong(f"unknown key `{error.full_key}`", f"one of {known}", f"correct or remove `{key}`") from error
-    except ValidationError as error:
-        key = error.full_key or ""
-        expected = f"a value of type {_type_of(schema, key)}"
-        raise _wrong(f"`{key}: {_value_at(values, key)}`", expected, "correct the value") from error
-    except OmegaConfBaseException as error:
-        raise _wrong(
-            f"conf/{name}.yaml does not compose ({error})", "a valid configuration", "correct conf/"
-        ) from error
+    types = get_type_hints(schema)
+    matrix = [f"{field}={scheme}" for field in _OF_A_SCHEME if types.get(field) in (str, QuantizationConfig)]
+    composed(name, schema, params, matrix, {"backbone": backbone_overrides})
 
 
-def _given_by_name(params: Mapping[str, Any], scheme: str) -> dict[str, Any]:
-    """Return what dvc.yaml gives a stage under another name than that of params.yaml."""
-    training = params["training"]
-    return {"scheme": scheme, "mode": training.get("mode") if isinstance(training, Mapping) else None}
+def remove_metrics_of_others(schemes: Collection[str]) -> None:
+    """Remove the metrics of schemes that are not listed: `report` and `gate` must not depend on what was made once.
+
+    The scheme's results come back from DVC's cache when it is listed again.
+    """
+    for path in sorted(layout.SCHEMES_METRICS.glob("*.json")):
+        if path.stem not in schemes:
+            path.unlink()
+            sys.stderr.write(f"check: {path} is removed, as `quantization` does not list {path.stem}\n")
 
 
-def _merged(config: DictConfig, values: Mapping[str, Any]) -> DictConfig:
-    """Merge values one by one, so that an error carries the full name of its key."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            for inner, leaf in value.items():
-                OmegaConf.update(config, f"{key}.{inner}", leaf)
-        else:
-            OmegaConf.update(config, key, value)
-    return config
-
-
-def _keys_of(config: DictConfig, section: str) -> Sequence[str]:
-    return sorted(str(key) for key in OmegaConf.select(config, section))
-
-
-def _type_of(schema: type[Any], key: str) -> str:
-    """Return the name of the type that a dataclass, or a dataclass in it, declares for a key such as `frames.width`."""
-    found: Any = schema
-    for name in key.split("."):
-        found = get_type_hints(found)[name]
-    return "mapping (indented lines)" if is_dataclass(found) else str(found.__name__)
-
-
-def _value_at(values: Mapping[str, Any], key: str) -> object:
-    found: object = values
-    for name in key.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
-
-
-def _wrong(found: str, expected: str, remedy: str) -> PipelineError:
-    return PipelineError(
+def _wrong(found: str, expected: str, remedy: str) -> ConfigurationError:
+    return ConfigurationError(
         found=f"{PARAMS}: {found}" if str(PARAMS) not in found else found, expected=expected, remedy=remedy
     )
 
 
 def main() -> None:
     """Check params.yaml of this folder."""
-    for name, schema in STAGES.items():
-        register(name, schema)
     try:
-        with initialize_config_dir(str(CONF_FOLDER), version_base="1.3"):
-            check(read_params(PARAMS))
+        with telling_os_errors(Path.cwd()):
+            params = load(PARAMS)
+            check(params)
+            remove_metrics_of_others(params["quantization"])  # type: ignore[arg-type]
+            write_text(layout.CHECKED, "What params.yaml says can be run.\n")  # always the same: it re-runs nothing
     except PipelineError as error:
         print_error("check", error)
-        sys.exit(1)
-
-
-def read_params(path: Path) -> object:
-    """Read params.yaml.
-
-    Raises:
-        PipelineError: If it is missing or no YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise PipelineError(
-            found=f"no {path} here",
-            expected="the project's folder",
-            remedy="change into the folder that holds params.yaml",
-        ) from error
-    except yaml.YAMLError as error:
-        raise PipelineError(
-            found=f"{path} is no valid YAML: {error}", expected="`key: value` lines", remedy="correct that line"
-        ) from error
+        sys.exit(error.exit_status)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Stage `deploy`: puts the chosen model where the app takes it from.
 
-Reads models/<scheme>/{model.tflite,labels.txt}, metrics/<scheme>.json, models/gate.json and, for pictures with known
-answers, the predictions and data/frames; writes models/deployed/ and metrics/deployed.json, which `dvc metrics diff`
-compares between two versions of the project.
+Reads models/classifiers/<scheme>/{model.tflite,labels.txt}, metrics/schemes/<scheme>.json, build/gate.json and, for
+pictures with known answers, the predictions and data/frames; writes models/deployed/ and metrics/deployed.json, which
+`dvc metrics diff` compares between two versions of the project.
 models/deployed/ holds model.tflite and labels.txt, which go into the app; golden/, with which the app's tests prove
 that the app feeds the model rightly (see pipeline.litert.golden); and manifest.json, which describes them all.
 """
@@ -18,12 +18,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.application import run_stage
-from pipeline.config.backbone_names import overrides
 from pipeline.config.deploy import DeployStage
 from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes, write_text
-from pipeline.images.codec import decode_jpeg
+from pipeline.images.codec import decode_jpeg, encode_png
 from pipeline.images.model_input import to_model_input
-from pipeline.images.png import encode_png
 from pipeline.litert.golden import FLOOR, MAX_FACTOR, MISTAKES, Golden, choose_golden
 from pipeline.litert.interpreter import Model
 from pipeline.metrics.predictions import read_predictions
@@ -100,7 +98,7 @@ def manifest(config: DeployStage, folder: Path, metrics: dict[str, Any]) -> dict
         folder: Holds model.tflite, labels.txt and golden/.
         metrics: The scheme's metrics.
     """
-    pixels = config.backbone.input_pixels
+    pixels = Model((folder / "model.tflite").read_bytes()).input_pixels
     given = {
         "shape": [1, pixels, pixels, 3],
         "dtype": "uint8",
@@ -116,7 +114,7 @@ def manifest(config: DeployStage, folder: Path, metrics: dict[str, Any]) -> dict
         "format": MANIFEST_FORMAT,
         "version": sha256_of_bytes(json.dumps(identity, sort_keys=True).encode())[:_VERSION_DIGITS],
         "scheme": config.deploy,
-        "backbone": config.backbone.name,
+        "backbone": config.backbone,
         "input": given,
         "output": answer,
         "labels": (folder / "labels.txt").read_text().splitlines(),
@@ -146,7 +144,7 @@ def _json(content: object) -> str:
 
 def main() -> None:
     """Run the stage from the command line."""
-    run_stage("deploy", DeployStage, deploy, {"backbone": overrides})
+    run_stage("deploy", DeployStage, deploy)
 
 
 if __name__ == "__main__":

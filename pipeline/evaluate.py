@@ -1,7 +1,7 @@
 """Stage `evaluate`: scores a model as a phone would run it.
 
-Reads models/<scheme>/model.tflite, models/float32/model.tflite, data/frames and data/splits.csv; writes
-metrics/<scheme>.json and plots/evaluation/<scheme>/{predictions,confusion}.csv.
+Reads models/classifiers/{<scheme>,float32}/model.tflite, data/frames and data/splits.csv; writes
+metrics/schemes/<scheme>.json and plots/evaluation/<scheme>/{predictions,confusion}.csv.
 The file that would be shipped is run on the test frames from pixels, by default in LiteRT behind the one preprocessing
 function; the float32 model runs beside it, so that agreement and drop compare the two on the same frames. Whether the
 runtimes agree is measured, too: the metrics have the same keys whichever runtime was chosen, whatever is installed.
@@ -20,7 +20,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.config.application import run_stage
-from pipeline.config.backbone_names import overrides
 from pipeline.config.evaluate import LITERT, REFERENCE, EvaluateStage
 from pipeline.files import layout, write_text
 from pipeline.images.codec import decode_jpeg
@@ -176,13 +175,13 @@ def _costs(config: EvaluateStage) -> dict[str, object]:
         "num_threads": measured.num_threads,
         "peak_memory_bytes": measured.peak_memory_bytes,
         "scheme": config.scheme,
-        "backbone": config.backbone.name,
+        "backbone": config.backbone,
     }
 
 
 def main() -> None:
     """Run the stage from the command line."""
-    run_stage("evaluate", EvaluateStage, evaluate, {"backbone": overrides})
+    run_stage("evaluate", EvaluateStage, evaluate)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Stage `gate`: lets a model pass only if it keeps the limits in params.yaml.
 
-Reads metrics/<scheme>.json of the scheme to deploy and, to tell which others would pass, of those listed beside it;
-writes models/gate.json, the limits that the model keeps.
+Reads metrics/schemes/<scheme>.json of the scheme to deploy and, to tell which others would pass, of those listed beside
+it; writes build/gate.json, the limits that the model keeps.
 It is a stage of its own because DVC removes what a stage writes before it runs its command: were `deploy` to refuse,
 the model deployed before would be gone. `deploy` needs gate.json, so a refusal here leaves models/deployed/ as it is.
 """
@@ -13,8 +13,7 @@ from typing import Any
 
 from pipeline.config.application import run_stage
 from pipeline.config.gate import GateConfig, GateStage
-from pipeline.config.schemes import listed_schemes
-from pipeline.errors import PipelineError
+from pipeline.errors import LimitError
 from pipeline.files import layout, write_text
 
 
@@ -45,11 +44,11 @@ def gate(config: GateStage) -> None:
     """Write which limits the model to deploy keeps.
 
     Raises:
-        PipelineError: If it breaks one.
+        LimitError: If it breaks one.
     """
     breaches = breaches_of(json.loads(layout.metrics(config.deploy).read_text()), config.gate)
     if breaches:
-        raise refusal(config.deploy, breaches, passing_schemes(config.gate))
+        raise refusal(config.deploy, breaches, passing_schemes(config))
     content = {"scheme": config.deploy, "limits": config.gate.limits()}
     write_text(layout.GATE, json.dumps(content, indent=2) + "\n")
     sys.stderr.write(f"gate: {config.deploy} keeps all limits ({len(config.gate.limits())} set)\n")
@@ -70,22 +69,22 @@ def breaches_of(metrics: dict[str, Any], config: GateConfig) -> list[Breach]:
     ]
 
 
-def passing_schemes(config: GateConfig) -> dict[str, bool]:
+def passing_schemes(config: GateStage) -> dict[str, bool]:
     """Tell for each scheme in `quantization` whether it would pass; one that is not scored is left out."""
-    found = {scheme: layout.metrics(scheme) for scheme in listed_schemes()}
+    found = {scheme: layout.metrics(scheme) for scheme in config.quantization}
     return {
-        scheme: not breaches_of(json.loads(path.read_text()), config)
+        scheme: not breaches_of(json.loads(path.read_text()), config.gate)
         for scheme, path in found.items()
         if path.is_file()
     }
 
 
-def refusal(scheme: str, breaches: list[Breach], passing: dict[str, bool]) -> PipelineError:
+def refusal(scheme: str, breaches: list[Breach], passing: dict[str, bool]) -> LimitError:
     """Return the error that names each broken limit and the schemes that would pass."""
     would_pass = [other for other, passes in passing.items() if passes]
     others = f"of {', '.join(passing)} this holds for {', '.join(would_pass) or 'none'}"
     choice = f"set `deploy: {would_pass[0]}`" if would_pass else "make the model better (more takes, another backbone)"
-    return PipelineError(
+    return LimitError(
         found=f"{scheme} breaks {len(breaches)} of the limits in `gate`:\n"
         + "\n".join(f"  - {breach}" for breach in breaches),
         expected=f"a model that keeps every limit; {others}",

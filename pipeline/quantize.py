@@ -1,105 +1,132 @@
-"""Stage `quantize`: puts the head on the quantized backbone.
+"""Stage `quantize`: quantizes the backbone as a scheme says.
 
-Reads models/backbone/<scheme>.tflite and models/heads/<scheme>.keras; writes
-models/<scheme>/{model.tflite,labels.txt}.
-The backbone's part of the file stays as it was when it computed the bottlenecks, so the features inside the shipped
-model are the cached bottlenecks, bit for bit. That is checked on a few pictures before anything is written.
+Reads models/backbone/tuned.tflite and data/calibration (or, with `calibration: train` in conf/quantization/,
+data/frames and data/splits.csv); writes models/backbone/<scheme>.tflite and build/calibration/<scheme>.csv, the frames
+that were drawn from the takes, if any.
 """
 
+import csv
+import io
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.config.application import run_stage
-from pipeline.config.backbone_names import overrides
 from pipeline.config.quantization import QuantizationConfig
 from pipeline.config.quantize import QuantizeStage
-from pipeline.errors import PipelineError
-from pipeline.files import layout, write_bytes, write_text
-from pipeline.heads.head_file import Head, read_head
-from pipeline.litert.head import append_head, features_of
+from pipeline.files import layout, sha256_of_bytes, write_bytes, write_text
+from pipeline.images.calibration import read_calibration
+from pipeline.images.codec import decode_jpeg
+from pipeline.images.model_input import to_model_input
+from pipeline.keys.key import key_of
 from pipeline.litert.interpreter import Model
-from pipeline.litert.metadata import embed_labels
 from pipeline.litert.model_file import check_builtin, check_scheme
+from pipeline.takes.cache import project_cache
+from pipeline.takes.splits import Take, read_takes
+from pipeline.takes.train_sample import sample_train_frames
 
-_MAX_DIFFERENCE = 1e-3  # of a probability between the model and the head's own arithmetic
+NUM_TRAIN_CALIBRATION = 100  # frames of a sample; about as many as data/calibration has pictures
 
 
 def quantize(config: QuantizeStage) -> None:
-    """Join backbone and head, prove the result, write it with its labels beside it."""
+    """Quantize the backbone, check that the file keeps the scheme's promises, and write it."""
+    content = layout.TUNED_BACKBONE.read_bytes()
+    calibration = Calibration.read(config, Model(content).input_pixels, read_takes(layout.SPLITS))
+    quantized = quantized_backbone(content, config, calibration.pictures)
     scheme = config.quantization.scheme
-    backbone = layout.backbone(scheme).read_bytes()
-    head = read_head(layout.head(scheme))
-    model = classifier(backbone, head, config)
-    pictures = probes(Model(backbone).input_pixels)
-    check_classifier(model, backbone, head, config.quantization, pictures)
-    write_bytes(layout.model(scheme), model)
-    write_text(layout.labels(scheme), "".join(f"{label}\n" for label in head.labels))
-    sys.stderr.write(f"quantize@{scheme}: {len(model) / 2**20:.2f} MiB, {len(head.labels)} labels\n")
+    write_text(layout.calibration_record(scheme), calibration.record)
+    write_bytes(layout.backbone(scheme), quantized)
+    sys.stderr.write(f"quantize@{scheme}: {len(content) / 2**20:.2f} MiB -> {len(quantized) / 2**20:.2f} MiB\n")
 
 
-def classifier(backbone: bytes, head: Head, config: QuantizeStage) -> bytes:
-    """Return a .tflite file with the backbone's operators, the head's, and the labels as metadata."""
-    model = append_head(backbone, head.weights, head.bias)
-    return embed_labels(
-        model,
-        head.labels,
-        name=f"{config.backbone.name} {config.quantization.scheme}",
-        description="Image classifier made by Viewfinder. Input: the whole picture, RGB, 0..255.",
-    )
+@dataclass(frozen=True)
+class Calibration:
+    """What the ranges of activations are measured on.
+
+    Attributes:
+        pictures: uint8 [num_pictures, input_pixels, input_pixels, 3], RGB 0..255; none for the kind `none`.
+        record: The frames of a sample as a CSV table (take, frame_id); only its header for the fixed pictures.
+    """
+
+    pictures: npt.NDArray[np.uint8]
+    record: str
+
+    @classmethod
+    def read(cls, config: QuantizeStage, input_pixels: int, takes: Sequence[Take]) -> "Calibration":
+        """Read data/calibration, or draw a sample of the train frames, as `quantization.calibration` says.
+
+        A sample gets an all-black and an all-white picture beside it, as data/calibration has.
+
+        Args:
+            config: The stage's.
+            input_pixels: Side of the backbone's input.
+            takes: All takes.
+
+        Raises:
+            InputError: If there are too few pictures, or one cannot be read.
+        """
+        if config.quantization.kind == "none":
+            return cls(np.zeros((0, input_pixels, input_pixels, 3), np.uint8), _record([]))
+        if config.quantization.calibration == "fixed":
+            return cls(read_calibration(layout.CALIBRATION, input_pixels, config.resize), _record([]))
+        sample = sample_train_frames(takes, layout.FRAMES, NUM_TRAIN_CALIBRATION)
+        inputs = [to_model_input(decode_jpeg(frame.image), input_pixels, config.resize) for frame in sample]
+        extremes = [np.full((input_pixels, input_pixels, 3), value, np.uint8) for value in (0, 255)]
+        return cls(np.stack([*inputs, *extremes]), _record([(frame.take, frame.frame_id) for frame in sample]))
 
 
-def check_classifier(
-    model: bytes, backbone: bytes, head: Head, config: QuantizationConfig, pictures: Sequence[np.ndarray]
-) -> None:
-    """Prove what the scheme promises and what the pipeline is built on.
+def quantized_backbone(content: bytes, config: QuantizeStage, calibration: npt.NDArray[np.uint8]) -> bytes:
+    """Quantize a backbone, and check that the file keeps the scheme's promises.
+
+    Args:
+        content: A .tflite file that computes in float32.
+        config: The scheme, and the backbone's name for messages.
+        calibration: uint8 [num_pictures, input_pixels, input_pixels, 3], RGB 0..255.
+
+    Returns:
+        A .tflite file.
 
     Raises:
-        PipelineError: If an operator or a tensor type breaks the scheme's promise, if the features inside the model are
-            not the backbone's own bit for bit, or if its probabilities are not the head's.
+        ModelError: If an operator or a tensor is not what the scheme promises.
     """
-    name = f"the {config.scheme} model"
-    check_builtin(model, name)
-    check_scheme(model, config, name)
-    run_model, run_backbone, run_features = Model(model), Model(backbone), Model(features_of(model))
-    for picture in pictures:
-        features = run_backbone(picture)
-        if not np.array_equal(run_features(picture), features):
-            raise _broken(f"features inside {name} differ from the bottlenecks")
-        difference = float(np.abs(run_model(picture) - _probabilities(features, head)).max())
-        if not difference <= _MAX_DIFFERENCE:
-            raise _broken(f"probabilities of {name} differ from the head's by {difference:.2g}")
+    name = f"{config.backbone} as {config.quantization.scheme}"
+    if config.quantization.kind != "none":
+        content = _quantized(content, config.quantization, calibration)
+    check_builtin(content, name)
+    check_scheme(content, config.quantization, name)
+    return content
 
 
-def probes(input_pixels: int) -> list[np.ndarray]:
-    """Return three pictures, uint8 [input_pixels, input_pixels, 3]: grey, noise, and noise in 8 x 8 blocks."""
-    generator = np.random.default_rng(0)
-    shape = (input_pixels, input_pixels, 3)
-    blocks = generator.integers(0, 256, (input_pixels // 8 + 1, input_pixels // 8 + 1, 3), dtype=np.uint8)
-    coarse = blocks.repeat(8, 0).repeat(8, 1)[:input_pixels, :input_pixels]
-    return [np.full(shape, 127, np.uint8), generator.integers(0, 256, shape, dtype=np.uint8), coarse]
+def _quantized(content: bytes, config: QuantizationConfig, calibration: npt.NDArray[np.uint8]) -> bytes:
+    """Quantize a model, or take it from the cache: one more take must not cost the seconds that this takes."""
+    from pipeline.litert.quantizer import quantize as quantized_by  # noqa: PLC0415 - float32 need not wait for it
+
+    depends_on = {
+        "model": sha256_of_bytes(content),
+        "scheme": asdict(config),
+        "calibration": [calibration.shape, sha256_of_bytes(calibration.tobytes())],
+    }
+    cache, key = project_cache(), key_of(quantized_by, depends_on)
+    kept = cache.get(key)
+    if kept is not None:
+        return kept
+    quantized = quantized_by(content, config, calibration)
+    cache.put(key, quantized)
+    return quantized
 
 
-def _probabilities(features: np.ndarray, head: Head) -> np.ndarray:
-    """Return softmax(features @ weights + bias), computed in float64."""
-    logits = features.astype(np.float64) @ head.weights + head.bias
-    exponents = np.exp(logits - logits.max())
-    probabilities: np.ndarray = exponents / exponents.sum()
-    return probabilities
-
-
-def _broken(found: str) -> PipelineError:
-    return PipelineError(
-        found=found,
-        expected="the model that was trained",
-        remedy="another version of LiteRT than the lock file's may be installed: run `make setup`, then `dvc repro`",
-    )
+def _record(rows: Sequence[tuple[str, str]]) -> str:
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([("take", "frame_id"), *rows])
+    return table.getvalue()
 
 
 def main() -> None:
     """Run the stage from the command line."""
-    run_stage("quantize", QuantizeStage, quantize, {"backbone": overrides})
+    run_stage("quantize", QuantizeStage, quantize)
 
 
 if __name__ == "__main__":

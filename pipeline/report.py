@@ -7,13 +7,13 @@ looked at.
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from pipeline.config.application import run_stage
-from pipeline.config.report import ReportConfig, ReportStage
-from pipeline.config.schemes import listed_schemes
+from pipeline.config.report import ReportStage
 from pipeline.files import layout, write_bytes
 from pipeline.images.codec import decode_jpeg
 from pipeline.metrics.predictions import read_predictions
@@ -29,18 +29,14 @@ from pipeline.takes.staging import staged
 def report(config: ReportStage) -> None:
     """Write the pictures, all or none."""
     with staged(layout.PICTURES) as staging:
-        for name, content in pictures(config.deploy, config.report).items():
+        for name, content in pictures(config).items():
             write_bytes(staging / name, content)
     sys.stderr.write(f"report: pictures are in {layout.PICTURES}/\n")
 
 
-def pictures(deployed: str, config: ReportConfig) -> dict[str, bytes]:
-    """Return PNG files by name.
-
-    Args:
-        deployed: The scheme to deploy.
-        config: How much to show.
-    """
+def pictures(config: ReportStage) -> dict[str, bytes]:
+    """Return PNG files by name."""
+    deployed = config.deploy
     reference = read_predictions(layout.predictions(layout.REFERENCE_SCHEME))
     chosen = read_predictions(layout.predictions(deployed))
     is_reference = deployed == layout.REFERENCE_SCHEME
@@ -49,16 +45,16 @@ def pictures(deployed: str, config: ReportConfig) -> dict[str, bytes]:
         tables = {layout.REFERENCE_SCHEME: reference} | tables
     return {
         "confusion.png": confusion_matrices(tables, list(_metrics(deployed)["per_class"])),
-        "tradeoff.png": _tradeoff(deployed),
-        "reliability.png": reliability_diagrams(tables, num_bins=config.num_calibration_bins),
-        "worst_errors.png": _worst_errors(deployed, chosen, config.num_thumbnails),
-        "lost_to_quantization.png": _lost(deployed, reference, chosen, config.num_thumbnails),
+        "tradeoff.png": _tradeoff(deployed, config.quantization),
+        "reliability.png": reliability_diagrams(tables, num_bins=config.report.num_calibration_bins),
+        "worst_errors.png": _worst_errors(deployed, chosen, config.report.num_thumbnails),
+        "lost_to_quantization.png": _lost(deployed, reference, chosen, config.report.num_thumbnails),
     }
 
 
-def _tradeoff(deployed: str) -> bytes:
-    """Draw the schemes that are listed; all of them are scored by now, since plots/evaluation is a dependency."""
-    metrics = [_metrics(scheme) for scheme in listed_schemes()]
+def _tradeoff(deployed: str, schemes: Sequence[str]) -> bytes:
+    """Draw the schemes that are listed; all of them are scored by now, since metrics/schemes is a dependency."""
+    metrics = [_metrics(scheme) for scheme in schemes]
     costs = [
         SchemeCosts(
             one["scheme"], one["accuracy"], one["size_bytes"], one["latency_ms"]["p50"], one["scheme"] == deployed

@@ -16,10 +16,10 @@ from tqdm import tqdm
 from pipeline.config.application import run_stage
 from pipeline.config.split import SplitConfig, SplitStage
 from pipeline.errors import PipelineError, combine
-from pipeline.files import layout, sha256_of_bytes, sha256_of_file
+from pipeline.files import layout
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from pipeline.takes.assignment import MIN_TAKES, assign_takes
-from pipeline.takes.sources import Source, files_in, sources_below
+from pipeline.takes.sources import Source, sha256_of_source, sources_below
 from pipeline.takes.splits import TEST, TRAIN, VALIDATION, Block, write_splits
 
 
@@ -60,13 +60,6 @@ def find_sources(videos: Path, photos: Path) -> list[Source]:
     for label in labels:
         _refuse_alike(f"takes of label '{label}'", [source.name for source in sources if source.label == label])
     return sorted(sources, key=lambda source: (source.label, source.name))
-
-
-def sha256_of_source(path: Path) -> str:
-    """Hash a take's content: of a file its bytes, of a folder its photos in the order of their names."""
-    if path.is_file():
-        return sha256_of_file(path)
-    return sha256_of_bytes("".join(sha256_of_file(photo) for photo in files_in(path)).encode())
 
 
 def refuse_twins(hashes: Mapping[Source, str]) -> None:

@@ -1,8 +1,9 @@
 """Stage `train`: trains the head of one scheme.
 
-Reads data/bottlenecks/<scheme> and data/splits.csv; writes models/heads/<scheme>.keras and plots/training/<scheme>.csv.
-A scheme's head is trained on the bottlenecks of that scheme's own backbone, so what quantization does to the features
-is something that the head has learned to live with. TensorBoard reads .tensorboard/<scheme>.
+Reads data/bottlenecks/<scheme> and data/splits.csv; writes models/heads/<scheme>.safetensors and
+plots/training/<scheme>.csv. A scheme's head is trained on the bottlenecks of that scheme's own backbone, so what
+quantization does to the features is something that the head has learned to live with. TensorBoard reads
+.tensorboard/<scheme>.
 """
 
 import shutil
@@ -11,8 +12,9 @@ import sys
 from pipeline.config.application import run_stage
 from pipeline.config.train import TrainStage
 from pipeline.files import layout, write_bytes, write_text
-from pipeline.heads.examples import read_examples
+from pipeline.heads.head_file import to_bytes
 from pipeline.heads.training import train_head
+from pipeline.takes.examples import read_examples
 from pipeline.takes.splits import TRAIN, VALIDATION, labels_of, read_takes
 
 
@@ -32,7 +34,7 @@ def train(config: TrainStage) -> None:
         title=f"train@{config.scheme}",
         log_folder=log_folder,
     )
-    write_bytes(layout.head(config.scheme), trained.file)
+    write_bytes(layout.head(config.scheme), to_bytes(trained.head))
     write_text(layout.training_curves(config.scheme), trained.curves.to_csv(index=False, lineterminator="\n"))
     best = trained.curves.set_index("step").loc[trained.best_step]
     sys.stderr.write(

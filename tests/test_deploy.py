@@ -11,9 +11,8 @@ from PIL import Image
 from pipeline.config.deploy import DeployStage
 from pipeline.deploy import deploy
 from pipeline.files import layout, write_text
-from pipeline.images.codec import decode_jpeg
+from pipeline.images.codec import decode_jpeg, encode_png
 from pipeline.images.model_input import to_model_input
-from pipeline.images.png import encode_png
 from pipeline.litert.golden import FLOOR, MAX_FACTOR, MISTAKES, choose_golden, largest_factor
 from pipeline.litert.interpreter import Model
 from pipeline.takes.single_frame import read_frame

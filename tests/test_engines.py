@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from pipeline.takes.features import FeatureExtractor
 
 from pipeline.config import engine as engine_module
 from pipeline.config import plain
@@ -27,7 +28,6 @@ from pipeline.images.codec import encode_jpeg
 from pipeline.takes import ray_engine
 from pipeline.takes.cache import cache_folder
 from pipeline.takes.engines import Engine, LocalEngine, engine_of, project_engine
-from pipeline.takes.features import FeatureExtractor
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.ray_engine import RayEngine, compute_in
 from pipeline.takes.workers import map_frames, num_workers

@@ -17,7 +17,7 @@ from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.config.engine import EngineConfig, RayConfig
 from pipeline.errors import PipelineError
 from pipeline.files import layout
-from pipeline.files.full_disk import telling_full_disk
+from pipeline.files.os_errors import telling_full_disk
 from pipeline.takes.cache import TakeCache
 from pipeline.takes.engines import LocalEngine
 from pipeline.takes.jobs import TakeJob

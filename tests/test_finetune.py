@@ -16,7 +16,7 @@ from pipeline.backbones.build import convert
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.config.backbone import BackboneConfig
 from pipeline.config.finetune import FinetuneConfig, FinetuneStage
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.files import layout, write_bytes
 from pipeline.finetune import finetune
 from pipeline.litert.flatbuffer import operator_name, read_model
@@ -165,7 +165,7 @@ def test_in_head_mode_nothing_is_read_and_nothing_heavy_is_imported(folder: Path
 
 
 def test_more_blocks_than_there_are() -> None:
-    with pytest.raises(PipelineError, match=r"finetune\.blocks: 3\n  expected: 1 to 2, the blocks of this backbone"):
+    with pytest.raises(ConfigurationError, match=r"finetune\.blocks: 3\n  expected: 1 to 2, the blocks of"):
         input_of_last_blocks(keras_backbone(), 3)
 
 

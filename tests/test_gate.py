@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from pipeline.config.schemes import listed_schemes
 
 from pipeline.config.gate import GateConfig, GateStage
-from pipeline.config.schemes import listed_schemes
 from pipeline.errors import PipelineError
 from pipeline.files import layout
 from pipeline.gate import gate

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipeline.config.report import ReportConfig, ReportStage
-from pipeline.errors import PipelineError
+from pipeline.errors import InputError, PipelineError
 from pipeline.files import layout
 from pipeline.metrics.predictions import read_predictions
 from pipeline.report import pictures, report, thumbnail
@@ -105,7 +105,7 @@ def test_predictions_keep_names_that_look_like_something_else(folder: Path) -> N
 def test_predictions_that_are_missing_or_something_else(folder: Path) -> None:
     Path("p.csv").write_text(f"a,b{os.linesep}1,2{os.linesep}")
     for name in ("p.csv", "missing.csv"):
-        with pytest.raises(PipelineError, match=rf"{name} cannot be read"):
+        with pytest.raises(InputError, match=rf"{name} cannot be read"):
             read_predictions(Path(name))
 
 

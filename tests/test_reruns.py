@@ -19,9 +19,9 @@ from dvc.repo import Repo
 
 from pipeline.architecture import as_yaml
 from pipeline.config.backbone_names import architecture_of, bases, resolve
+from pipeline.config.resize import RESIZE_CHOICES
 from pipeline.config.train import MODES
 from pipeline.files import layout
-from pipeline.images.resize_choices import RESIZE_CHOICES
 from tests.conftest import PROJECT
 
 PARAMS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())

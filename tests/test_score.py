@@ -111,7 +111,7 @@ def write_labels(*labels: str) -> Path:
 def test_score_equals_evaluate_on_the_same_frames(folder: Path) -> None:
     tiny_project.make()
     write_model("float32")
-    evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE, CONFIG))
+    evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE.name, CONFIG))
     for frame in held_out_frames(read_takes(layout.SPLITS)):
         write_bytes(Path("photos") / frame.take / f"{frame.frame_id}.jpg", frame.image)
     evaluated = json.loads(layout.metrics("float32").read_text())

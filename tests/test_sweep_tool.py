@@ -21,7 +21,7 @@ from pipeline.choosing.experiments import Experiment, file_of, metrics_at, metri
 from pipeline.choosing.inputs import fingerprint, refuse_what_git_does_not_know
 from pipeline.config.sweep import SearchConfig, SweepConfig, search_config, sweep_config
 from pipeline.errors import ConfigurationError, ModelError, PipelineError
-from pipeline.files import write_bytes, write_text
+from pipeline.files import layout, write_bytes, write_text
 from pipeline.litert.head import append_head
 from pipeline.tools import sweep as module
 from pipeline.tools.cli import viewfinder
@@ -43,10 +43,10 @@ pixels = 32 if backbone.endswith("_32") else 224
 metrics = {"scheme": scheme, "accuracy": 0.9 if pixels == 224 else 0.8, "take_accuracy": 1, "accuracy_drop": 0,
            "size_bytes": 1000 * pixels, "latency_ms": {"p50": 77}, "peak_memory_bytes": 2**20, "num_threads": 1,
            "num_test_frames": 10, "num_test_takes": 2}
-for folder in ("metrics", f"models/{scheme}"):
+for folder in ("metrics/schemes", f"models/classifiers/{scheme}"):
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-pathlib.Path(f"metrics/{scheme}.json").write_text(json.dumps(metrics))
-shutil.copy("data/videos/model", f"models/{scheme}/model.tflite")
+pathlib.Path(f"metrics/schemes/{scheme}.json").write_text(json.dumps(metrics))
+shutil.copy("data/videos/model", f"models/classifiers/{scheme}/model.tflite")
 """
 
 
@@ -65,13 +65,14 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             "matrix": {"scheme": "${quantization}"},
             "cmd": f"{sys.executable} evaluate.py ${{backbone}} ${{item.scheme}} {folder / 'log'}",
             "deps": ["data/videos"],
-            "outs": ["models/${item.scheme}/model.tflite"],
-            "metrics": [{"metrics/${item.scheme}.json": {"cache": False}}],
+            "outs": [str(layout.model("${item.scheme}"))],
+            "metrics": [{str(layout.metrics("${item.scheme}")): {"cache": False}}],
         }
         report = {"cmd": "mkdir -p pictures && echo > pictures/a.png", "deps": ["metrics"], "outs": ["pictures"]}
         stages = {"evaluate": stage, "report": report}
         write_text(Path("dvc.yaml"), yaml.safe_dump({"stages": stages, "plots": ["pictures/a.png"]}))
-        shutil.copy(PROJECT / "params.yaml", "params.yaml")
+        for name in ("params.yaml", "requirements.lock", "requirements-dev.lock"):
+            shutil.copy(PROJECT / name, name)
         write_text(Path(".gitignore"), "/.cache\n/plots\n/log\n/models\n/pictures\n")
         author = ("-c", "user.name=A", "-c", "user.email=a@b.c")
         for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "Begin"]):
@@ -143,13 +144,13 @@ def test_the_table_as_json_is_all_that_stdout_gets(repository: Path, capfd: pyte
 def test_metrics_and_files_of_experiments_are_read(repository: Path) -> None:
     name = git("for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps").split()[0]
     assert metrics_of([name, "another"])[name]["float32"]["scheme"] == "float32"
-    assert file_of(name, "models/float32/model.tflite") == Path("data/videos/model").read_bytes()
+    assert file_of(name, str(layout.model("float32"))) == Path("data/videos/model").read_bytes()
     assert metrics_of(["another"]) == {}
     assert metrics_at("HEAD")["float32"]["accuracy"] == 0.9
     with pytest.raises(ConfigurationError, match=r"no metrics can be read at nowhere"):
         metrics_at("nowhere")
     with pytest.raises(ModelError, match=f"dvc exp remove {name}"):
-        file_of(name, "models/int8/model.tflite")
+        file_of(name, str(layout.model("int8")))
 
 
 def test_the_fingerprint_tells_apart_what_gives_other_metrics(
@@ -260,7 +261,7 @@ def test_ranges_that_cannot_be_searched_are_refused(change: dict, message: str) 
 def test_the_command_tells_what_is_wrong(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "sweep_config", lambda: SweepConfig([], [None], ["float32"]))
     done = CliRunner().invoke(viewfinder, ["sweep"])
-    assert done.exit_code == 1
+    assert done.exit_code == ConfigurationError.exit_status
     assert "sweep: backbones: []" in done.stderr
 
 

@@ -1,4 +1,8 @@
-import io
+import contextlib
+import json
+import struct
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -8,16 +12,16 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save
 
-from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.bottlenecks import bottlenecks
 from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.config.train import TrainStage
-from pipeline.errors import PipelineError
+from pipeline.errors import ModelError
 from pipeline.files import layout
-from pipeline.heads.examples import Examples, FeatureFile, read_examples
-from pipeline.heads.head_file import read_head
+from pipeline.heads.head_file import Head, read_head, to_bytes
 from pipeline.heads.training import class_weights, train_head
+from pipeline.takes.examples import Examples, FeatureFile, read_examples
 from pipeline.takes.splits import read_takes
 from pipeline.train import train
 from tests import tiny_models, tiny_project
@@ -50,22 +54,11 @@ def test_equal_seeds_give_equal_bytes_and_other_seeds_others(folder: Path) -> No
     def file(seed: int) -> bytes:
         config = replace(tiny_project.TRAINING, seed=seed)
         log_folder = Path("logs")
-        return train_head(blobs((40, 40)), blobs((9, 9), 1), ["a", "b"], config, title="", log_folder=log_folder).file
+        trained = train_head(blobs((40, 40)), blobs((9, 9), 1), ["a", "b"], config, title="", log_folder=log_folder)
+        return to_bytes(trained.head)
 
     assert file(3) == file(3)
     assert file(3) != file(4)
-
-
-def test_the_head_file_is_a_keras_model_that_answers_the_same(folder: Path) -> None:
-    trained = train_head(
-        blobs((40, 40)), blobs((9, 9), 1), ["a", "b"], tiny_project.TRAINING, title="", log_folder=Path("logs")
-    )
-    Path("head.keras").write_bytes(trained.file)
-    head = read_head(Path("head.keras"))
-    features = blobs((5, 5), 2).features
-    keras_logits = np.asarray(keras.saving.load_model("head.keras")(features))
-    assert np.abs(keras_logits - (features @ head.weights + head.bias)).max() < 1e-5
-    assert head.labels == ("a", "b")
 
 
 def test_class_balance_gives_rare_labels_their_say(folder: Path) -> None:
@@ -74,8 +67,7 @@ def test_class_balance_gives_rare_labels_their_say(folder: Path) -> None:
         trained = train_head(
             blobs((400, 20)), blobs((50, 50), 1), ["a", "b"], config, title="", log_folder=Path("logs")
         )
-        Path("head.keras").write_bytes(trained.file)
-        head = read_head(Path("head.keras"))
+        head = trained.head
         return float(np.mean((blobs((200, 200), 2).features @ head.weights + head.bias).argmax(1)))
 
     assert share_of_rare(class_balance=False) < 0.35
@@ -104,7 +96,7 @@ def test_features_in_a_file_train_the_very_same_head(folder: Path) -> None:
         for start in range(0, len(source), 7):
             file.append(np.asarray(source.features)[start : start + 7])
     heads = [
-        train_head(*pair, ["a", "b"], tiny_project.TRAINING, title="", log_folder=Path("logs")).file
+        to_bytes(train_head(*pair, ["a", "b"], tiny_project.TRAINING, title="", log_folder=Path("logs")).head)
         for pair in (
             (examples, validation),
             (Examples(files[0], examples.label_indices), Examples(files[1], validation.label_indices)),
@@ -125,17 +117,71 @@ def test_a_feature_file_gives_any_rows_as_an_array_does(indices: list[int]) -> N
     assert file.shape == vectors.shape
 
 
-@pytest.mark.parametrize("content", [None, b"", b"PK no zip"])
-def test_a_missing_or_damaged_head(folder: Path, content: bytes | None) -> None:
+def some_head() -> Head:
+    weights = np.arange(8, dtype=np.float32).reshape(4, 2)
+    return Head(weights, np.array([0.5, -0.5], np.float32), ("rote Möhre", '"猫"\n'))
+
+
+def test_a_head_is_read_as_it_was_written(folder: Path) -> None:
+    Path("head").write_bytes(to_bytes(some_head()))
+    found = read_head(Path("head"))
+    assert (found.weights.tolist(), found.bias.tolist()) == (some_head().weights.tolist(), [0.5, -0.5])
+    assert found.labels == some_head().labels
+
+
+def test_the_file_is_what_safetensors_says_it_is(folder: Path) -> None:
+    """An 8-byte length, a JSON header, the arrays: https://github.com/huggingface/safetensors#format."""
+    content = to_bytes(some_head())
+    (num_header_bytes,) = struct.unpack("<Q", content[:8])
+    metadata = json.loads(content[8 : 8 + num_header_bytes])["__metadata__"]
+    assert json.loads(metadata["viewfinder_head"]) == {"format": 1, "labels": ["rote Möhre", '"猫"\n']}
+    Path("head").write_bytes(content)
+    assert {name: array.shape for name, array in load_file("head").items()} == {"weights": (4, 2), "bias": (2,)}
+
+
+def test_equal_heads_give_equal_bytes_in_every_process() -> None:
+    code = "import sys, tests.test_train as t; sys.stdout.buffer.write(t.to_bytes(t.some_head()))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == to_bytes(some_head())
+
+
+def file_with(*, entry: object = None, **arrays: np.ndarray) -> bytes:
+    """A head's file, but for what is given."""
+    usual = {"weights": some_head().weights, "bias": some_head().bias}
+    description = {"format": 1, "labels": ["a", "b"]} if entry is None else entry
+    return save(usual | arrays, metadata={"viewfinder_head": json.dumps(description)})
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file"),
+        (b"", "header too small"),
+        (b"PK no zip", "header too large"),
+        (to_bytes(some_head())[:40], "invalid header length"),
+        (to_bytes(some_head())[:-1], "file not fully covered"),
+        (save({"weights": np.zeros((4, 2), np.float32)}), "it holds no `bias`"),
+        (save({"weights": np.zeros((4, 2), np.float32), "bias": np.zeros(2, np.float32)}), "has no entry"),
+        (file_with(weights=np.zeros((4, 2))), "`weights` is float64, not float32"),
+        (file_with(entry={"format": 2, "labels": ["a", "b"]}), "is not of format 1"),
+        (file_with(entry=["a", "b"]), "is not of format 1"),
+        (file_with(entry={"format": 1, "labels": "ab"}), "has no list of labels"),
+        (file_with(entry={"format": 1, "labels": ["a"]}), r"weights \[4, 2\] and bias \[2\] do not fit 1 labels"),
+        (file_with(bias=np.zeros(3, np.float32)), r"bias \[3\] do not fit 2 labels"),
+    ],
+)
+def test_a_missing_damaged_or_foreign_head(folder: Path, content: bytes | None, reason: str) -> None:
     if content is not None:
-        Path("head.keras").write_bytes(content)
-    with pytest.raises(PipelineError, match=r"head\.keras cannot be read"):
-        read_head(Path("head.keras"))
+        Path("head").write_bytes(content)
+    with pytest.raises(ModelError, match=rf"head cannot be read \(.*{reason}.*\)\n  expected: a head written by"):
+        read_head(Path("head"))
 
 
-def test_some_other_keras_file_is_no_head(folder: Path) -> None:
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
-    model.save("other.keras")
-    assert io.BytesIO(Path("other.keras").read_bytes()).read(2) == b"PK"
-    with pytest.raises(PipelineError, match=r"other\.keras cannot be read"):
-        read_head(Path("other.keras"))
+@given(st.integers(0, len(to_bytes(some_head())) - 1), st.integers(0, 255))
+def test_a_damaged_byte_never_ends_in_another_error(position: int, value: int) -> None:
+    content = bytearray(to_bytes(some_head()))
+    content[position] = value
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        with contextlib.suppress(ModelError):
+            assert read_head(Path(file.name)).weights.shape == (4, 2)

@@ -120,6 +120,12 @@ def test_a_full_disk_is_told_as_what_it_is(folder: Path) -> None:
     assert "fill: no space left on the disk" in done.stderr
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m pipeline.tools completion zsh | true"
+    done = subprocess.run(command, shell=True, cwd=PROJECT, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr == ""
+
+
 def test_room_is_made_in_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("dvc.yaml", "params.yaml"):
         write_text(Path(name), "{}\n")

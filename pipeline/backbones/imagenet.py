@@ -15,11 +15,11 @@ from pathlib import Path
 import yaml
 
 from pipeline.backbones.quiet_tensorflow import keras
-from pipeline.config.application import CONF_FOLDER
 from pipeline.config.backbone import BackboneConfig
 from pipeline.config.backbone_names import file_of
+from pipeline.config.plain import CONF_FOLDER
 from pipeline.errors import PipelineError
-from pipeline.files.full_disk import telling_full_disk
+from pipeline.files.os_errors import telling_full_disk
 from pipeline.takes.main_project import main_project
 
 _TIMEOUT_SECONDS = 30.0  # without an answer; Keras would wait for ever

@@ -3,19 +3,21 @@
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import yaml
 from dvc.dependency.param import ParamsDependency  # type: ignore[import-untyped]
 from dvc.repo import Repo  # type: ignore[import-untyped]
 
-from pipeline.config.application import CONF_FOLDER
+from pipeline.code import description
+from pipeline.config.plain import CONF_FOLDER, PARAMS, load
 from pipeline.errors import ConfigurationError
 from pipeline.files import sha256_of_file
-from pipeline.takes.cache import key_of
+from pipeline.keys.key import hash_of
 
 # What decides only which results there are, where they go or how they are computed.
 NOT_WHAT_COMES_OUT = ("backbone", "quantization", "deploy", "engine", "choose", "gate")
 
+_GUARDS = ("code", "check")
 _ENTERS_A_RUN = ("data/videos", "data/photos", "data/calibration", "conf", "pipeline")
 
 
@@ -24,17 +26,18 @@ def fingerprint() -> str:
 
     Which backbone and which schemes are run is not part of it: those tell the results of one fingerprint apart.
     """
-    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    params = load(PARAMS)
     with Repo() as repo:
-        stages = {stage.name.split("@")[0] for stage in repo.index.stages if not stage.is_data_source}
+        stages = {stage.name.split("@")[0] for stage in _stages(repo)}
         leaves = dict(_leaves(repo))
     files = [CONF_FOLDER / f"{stage}.yaml" for stage in stages]
     files += (CONF_FOLDER / "quantization").glob("*.yaml")  # conf/backbone/ is among the leaves
-    return key_of(
+    return hash_of(
         {
             "params": {key: value for key, value in params.items() if key not in NOT_WHAT_COMES_OUT},
             "conf": {str(path.relative_to(CONF_FOLDER)): sha256_of_file(path) for path in files if path.exists()},
             "leaves": leaves,
+            "code": {stage: description(stage) for stage in stages},
             "dvc.yaml": sha256_of_file(Path("dvc.yaml")),
         }
     )
@@ -42,15 +45,22 @@ def fingerprint() -> str:
 
 def _leaves(repo: Repo) -> Iterator[tuple[str, str]]:
     """Yield path and hash of each dependency that no stage makes. DVC hashes only what changed since it last looked."""
-    stages = [stage for stage in repo.index.stages if not stage.is_data_source]
-    made = {Path(out.fs_path) for stage in stages for out in stage.outs}
-    made |= {folder for path in made for folder in path.parents if folder.is_relative_to(repo.root_dir)}
-    made.remove(Path(repo.root_dir))
-    for dependency in {dep.fs_path: dep for stage in stages if stage.name != "check" for dep in stage.deps}.values():
+    made = [Path(out.fs_path) for stage in [*_stages(repo), *_guards(repo)] for out in stage.outs]
+    for dependency in {dep.fs_path: dep for stage in _stages(repo) for dep in stage.deps}.values():
         path = Path(dependency.fs_path)
-        is_leaf = not isinstance(dependency, ParamsDependency) and path not in made
-        if is_leaf and path.exists():
+        is_made = any(path.is_relative_to(out) or out.is_relative_to(path) for out in made)
+        if not is_made and not isinstance(dependency, ParamsDependency) and path.exists():
             yield str(path.relative_to(repo.root_dir)), dependency.get_hash().value
+
+
+def _stages(repo: Repo) -> list[Any]:
+    """Return the stages that make results."""
+    return [stage for stage in repo.index.stages if not stage.is_data_source and stage.name not in _GUARDS]
+
+
+def _guards(repo: Repo) -> list[Any]:
+    """Return the stages that come before them, and change no result."""
+    return [stage for stage in repo.index.stages if stage.name in _GUARDS]
 
 
 def refuse_what_git_does_not_know() -> None:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.config.application import CONF_FOLDER
-from pipeline.config.plain import load
+from pipeline.config.plain import CONF_FOLDER, load
 from pipeline.files import write_bytes, write_text
 from pipeline.litert.measure import measure
 

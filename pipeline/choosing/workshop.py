@@ -13,22 +13,24 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-
+from pipeline.assemble import assemble
 from pipeline.backbone import backbone
 from pipeline.bottlenecks import bottlenecks
 from pipeline.choosing.latency import latencies_ms, measure_in_turns
-from pipeline.config.application import CONF_FOLDER, register, typed
+from pipeline.config.assemble import AssembleStage
 from pipeline.config.backbone import BackboneStage
 from pipeline.config.backbone_names import overrides
 from pipeline.config.bottlenecks import BottlenecksStage
+from pipeline.config.composing import Stage, composed
+from pipeline.config.plain import PARAMS, load
 from pipeline.config.quantize import QuantizeStage
 from pipeline.config.train import HEAD, TrainingConfig
 from pipeline.files import layout, write_bytes, write_text
-from pipeline.heads.examples import Examples, read_examples
+from pipeline.heads.head_file import to_bytes
 from pipeline.heads.training import train_head
 from pipeline.quantize import quantize
 from pipeline.takes.cache import CACHE_VARIABLE, cache_folder
+from pipeline.takes.examples import Examples, read_examples
 from pipeline.takes.splits import TRAIN, VALIDATION, labels_of, read_takes
 
 _SHARED = ("params.yaml", *map(str, (layout.SPLITS, layout.FRAMES, layout.AUGMENTED, layout.CALIBRATION)))
@@ -90,7 +92,7 @@ class Workshop:
             log_folder=self._folder / "tensorboard" / title,
         )
         best = trained.curves[trained.curves["step"] == trained.best_step].iloc[0]
-        latency_ms, size_bytes = self._costs(architecture, scheme, trained.file)
+        latency_ms, size_bytes = self._costs(architecture, scheme, to_bytes(trained.head))
         return Outcome(float(best["validation_accuracy"]), float(best["validation_loss"]), latency_ms, size_bytes)
 
     def latencies(self, models: Collection[tuple[str, str]]) -> dict[tuple[str, str], float]:
@@ -110,10 +112,12 @@ class Workshop:
         """Return the train examples, the validation examples and the labels; compute them if they are not there."""
         with self._inside(architecture):
             if not layout.CONVERTED_BACKBONE.exists():
-                backbone(_composed("backbone", BackboneStage, overrides(architecture)))
-            if not layout.backbone(scheme).exists():  # the stage writes this last
-                chosen = [*overrides(architecture), f"quantization={scheme}", f"resize={self._resize}", f"mode={HEAD}"]
-                bottlenecks(_composed("bottlenecks", BottlenecksStage, chosen))
+                backbone(self._composed("backbone", BackboneStage, architecture))
+                write_bytes(layout.TUNED_BACKBONE, layout.CONVERTED_BACKBONE.read_bytes())
+            if not layout.backbone(scheme).exists():
+                quantize(self._composed("quantize", QuantizeStage, architecture, scheme))
+            if not layout.bottlenecks(scheme).exists():
+                bottlenecks(self._composed("bottlenecks", BottlenecksStage, architecture, scheme))
             takes = read_takes(layout.SPLITS)
             folder = layout.bottlenecks(scheme)
             parts = [read_examples(folder, takes, part) for part in (TRAIN, VALIDATION)]
@@ -125,8 +129,7 @@ class Workshop:
             path = layout.metrics(scheme)
             if not path.exists():
                 write_bytes(layout.head(scheme), head_file)
-                chosen = [*overrides(architecture), f"quantization={scheme}"]
-                quantize(_composed("quantize", QuantizeStage, chosen))
+                assemble(self._composed("assemble", AssembleStage, architecture, scheme))
                 content = layout.model(scheme).read_bytes()
                 latency_ms = measure_in_turns({scheme: content}, num_rounds=1)[scheme]
                 write_text(path, json.dumps({"latency_ms": latency_ms, "size_bytes": len(content)}))
@@ -145,9 +148,8 @@ class Workshop:
         with contextlib.chdir(folder):
             yield
 
-
-def _composed(name: str, schema: type[Any], overrides: list[str]) -> Any:
-    """Return a stage's configuration as its command would compose it."""
-    register(name, schema)
-    with initialize_config_dir(str(CONF_FOLDER), version_base="1.3"):
-        return typed(compose(name, overrides))
+    def _composed(self, name: str, schema: type[Stage], architecture: str, scheme: str | None = None) -> Stage:
+        """Return a stage's configuration as its command would compose it, for an architecture and a scheme."""
+        params = load(PARAMS) | {"backbone": architecture, "resize": self._resize}
+        matrix = [f"quantization={scheme}"] if scheme else []
+        return composed(name, schema, params, matrix, {"backbone": overrides})

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from pipeline.config.engine import EngineConfig
 from pipeline.config.ranges import at_least, between
 
 
@@ -42,3 +43,4 @@ class AugmentStage:
     """Configuration of `python -m pipeline.augment`."""
 
     augment: AugmentConfig = MISSING
+    engine: EngineConfig = MISSING

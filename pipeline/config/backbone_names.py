@@ -9,10 +9,9 @@ import difflib
 import re
 from dataclasses import asdict, dataclass, replace
 
-from pipeline.config.application import CONF_FOLDER
 from pipeline.config.backbone import BackboneConfig, PublishedFigures, published_figures, width_key
-from pipeline.config.plain import read_plain
-from pipeline.errors import PipelineError
+from pipeline.config.plain import CONF_FOLDER, read_plain
+from pipeline.errors import ConfigurationError
 
 _NUMBERS = re.compile(r"(?:_(?P<width>\d{3}))??(?:_(?P<pixels>[1-9]\d*))?")
 _RETRAIN = re.compile(r"mobilenet_(?P<width>\d\.\d+)_(?P<pixels>\d+)(?P<quantized>_quantized)?")
@@ -37,7 +36,7 @@ def resolve(name: str) -> Resolved:
     """Tell what a name of params.yaml means.
 
     Raises:
-        PipelineError: If there is no such architecture, or it does not come in that width or resolution.
+        ConfigurationError: If there is no such architecture, or it does not come in that width or resolution.
     """
     return _resolved(name)[0]
 
@@ -48,7 +47,7 @@ def overrides(name: str) -> list[str]:
     The published figures become those of the very width and resolution, or null.
 
     Raises:
-        PipelineError: If the name means nothing (see `resolve`).
+        ConfigurationError: If the name means nothing (see `resolve`).
     """
     resolved, own = _resolved(name)
     meant = replace(
@@ -77,7 +76,7 @@ def architecture_of(base: str) -> BackboneConfig:
     """Read conf/backbone/<base>.yaml.
 
     Raises:
-        PipelineError: If it does not hold what it should.
+        ConfigurationError: If it does not hold what it should.
     """
     return read_plain(f"backbone/{base}.yaml", BackboneConfig)
 
@@ -106,7 +105,7 @@ def _modern(name: str) -> str:
         return name
     modern = f"mobilenet_v1_{width_key(float(match['width']))}_{match['pixels']}"
     if match["quantized"]:
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"backbone: {name}",
             expected="an architecture alone; what is quantized, and how, stands in `quantization`",
             remedy=f"write `backbone: {modern}` in params.yaml, and int8 in the list `quantization`",
@@ -142,7 +141,7 @@ def _figures(own: BackboneConfig, meant: BackboneConfig) -> PublishedFigures:
     return PublishedFigures(own.num_parameters, own.num_multiply_adds, own.imagenet_top1_percent)
 
 
-def _refusal(name: str, expected: str) -> PipelineError:
+def _refusal(name: str, expected: str) -> ConfigurationError:
     near = ", ".join(difflib.get_close_matches(name, bases()))
     remedy = f"correct `backbone` in params.yaml{f' (near it: {near})' if near else ''}"
-    return PipelineError(found=f"backbone: {name}", expected=expected, remedy=remedy)
+    return ConfigurationError(found=f"backbone: {name}", expected=expected, remedy=remedy)

@@ -1,18 +1,23 @@
-"""What `python -m pipeline.bottlenecks` takes: the choices of backbone, scheme and resize, and what is trained."""
+"""What `python -m pipeline.bottlenecks` takes: the choices of scheme and resize, and where takes are computed."""
 
 from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from pipeline.config.backbone import BackboneConfig
+from pipeline.config.engine import EngineConfig
 from pipeline.config.quantization import QuantizationConfig
 
 
 @dataclass
 class BottlenecksStage:
-    """Configuration of `python -m pipeline.bottlenecks`."""
+    """Configuration of `python -m pipeline.bottlenecks`.
+
+    Attributes:
+        resize: How frames become inputs: `stretch` (what phones do), `crop` or `pad`.
+        quantization: The scheme.
+        engine: Where takes are computed.
+    """
 
     resize: str = MISSING
-    backbone: BackboneConfig = MISSING
     quantization: QuantizationConfig = MISSING
-    mode: str = MISSING
+    engine: EngineConfig = MISSING

@@ -28,6 +28,6 @@ def cache_config() -> CacheConfig:
     """Read conf/cache.yaml.
 
     Raises:
-        PipelineError: If it does not hold what it should.
+        ConfigurationError: If it does not hold what it should.
     """
     return read_plain("cache.yaml", CacheConfig)

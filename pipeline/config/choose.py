@@ -12,7 +12,7 @@ from omegaconf import MISSING
 
 from pipeline.config.plain import load, read_plain
 from pipeline.config.ranges import between
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError
 
 PARAMS = Path("params.yaml")
 
@@ -57,7 +57,7 @@ def read_targets(params: Mapping[str, object]) -> Targets:
     """Read the section `choose` of what params.yaml holds; without it there is no target.
 
     Raises:
-        PipelineError: If it is no section, a key is unknown, or a value is neither null nor a number above 0.
+        ConfigurationError: If it is no section, a key is unknown, or a value is neither null nor a number above 0.
     """
     known = [field.name for field in fields(Targets)]
     section = params.get("choose", {})
@@ -76,7 +76,7 @@ def targets_of_project() -> Targets:
     """Read the targets that params.yaml of this folder sets.
 
     Raises:
-        PipelineError: If the file is missing, or `choose` does not hold what it should.
+        ConfigurationError: If the file is missing, or `choose` does not hold what it should.
     """
     return read_targets(load(PARAMS))
 
@@ -85,12 +85,12 @@ def exponents_of_project() -> Exponents:
     """Read conf/choose.yaml.
 
     Raises:
-        PipelineError: If it does not hold what it should.
+        ConfigurationError: If it does not hold what it should.
     """
     return read_plain("choose.yaml", Exponents)
 
 
-def _refusal(found: str, expected: str) -> PipelineError:
-    return PipelineError(
+def _refusal(found: str, expected: str) -> ConfigurationError:
+    return ConfigurationError(
         found=f"{PARAMS}: {found}", expected=expected, remedy=f"correct `choose` (git diff {PARAMS} shows the old one)"
     )

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from pipeline.config.backbone import BackboneConfig
 from pipeline.config.ranges import at_least, between, one_of
 
 LITERT, REFERENCE, MEDIAPIPE = RUNTIMES = ("litert", "reference", "mediapipe")
@@ -43,9 +42,16 @@ class EvaluateConfig:
 
 @dataclass
 class EvaluateStage:
-    """Configuration of `python -m pipeline.evaluate`."""
+    """Configuration of `python -m pipeline.evaluate`.
+
+    Attributes:
+        scheme: Whose model is scored.
+        resize: How frames become inputs: `stretch` (what phones do), `crop` or `pad`.
+        backbone: Name of the backbone.
+        evaluate: How.
+    """
 
     scheme: str = MISSING
     resize: str = MISSING
-    backbone: BackboneConfig = MISSING
+    backbone: str = MISSING
     evaluate: EvaluateConfig = MISSING

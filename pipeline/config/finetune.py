@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from omegaconf import MISSING
 
 from pipeline.config.backbone import BackboneConfig
+from pipeline.config.engine import EngineConfig
 from pipeline.config.ranges import above, at_least, between
 from pipeline.config.train import TrainingConfig
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError
 
 WHOLE_BACKBONE = -1
 
@@ -48,7 +49,7 @@ class FinetuneConfig:
         between("finetune.pruning_end_percent", self.pruning_end_percent, 0, 100)
         at_least("finetune.pruning_interval_steps", self.pruning_interval_steps, 1)
         if self.blocks < 1 and self.blocks != WHOLE_BACKBONE:
-            raise PipelineError(
+            raise ConfigurationError(
                 found=f"finetune.blocks: {self.blocks}",
                 expected=f"a number of at least 1, or {WHOLE_BACKBONE} (the whole backbone)",
                 remedy="correct `finetune.blocks` in params.yaml",
@@ -63,3 +64,4 @@ class FinetuneStage:
     backbone: BackboneConfig = MISSING
     training: TrainingConfig = MISSING
     finetune: FinetuneConfig = MISSING
+    engine: EngineConfig = MISSING

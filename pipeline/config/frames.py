@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from pipeline.config.engine import EngineConfig
 from pipeline.config.ranges import above, at_least, between
 
 
@@ -27,3 +28,4 @@ class FramesStage:
     """Configuration of `python -m pipeline.frames`."""
 
     frames: FramesConfig = MISSING
+    engine: EngineConfig = MISSING

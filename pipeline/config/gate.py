@@ -2,22 +2,15 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any
 
 from omegaconf import MISSING
 
-from pipeline.errors import PipelineError
-
-# DVC writes a null of params.yaml into a command as Python does; Hydra takes that for a text.
-_NULL_IN_A_COMMAND = "None"
+from pipeline.config.ranges import at_least, between
 
 
 @dataclass
 class GateConfig:
-    """Limits, each a number or null (no limit).
-
-    Typed `Any` because `None` comes as a text (see above); `__post_init__` makes each a float or None and checks its
-    range.
+    """Limits that a model must keep to be deployed, each a number or null (no limit).
 
     Attributes:
         min_accuracy: Of single test frames, 0..1.
@@ -28,24 +21,26 @@ class GateConfig:
         max_latency_ms_p50: Median time of one picture, as the stage `evaluate` measured it on this machine.
     """
 
-    min_accuracy: Any = MISSING
-    min_take_accuracy: Any = MISSING
-    max_accuracy_drop: Any = MISSING
-    min_agreement_with_float32: Any = MISSING
-    max_size_bytes: Any = MISSING
-    max_latency_ms_p50: Any = MISSING
+    min_accuracy: float | None = MISSING
+    min_take_accuracy: float | None = MISSING
+    max_accuracy_drop: float | None = MISSING
+    min_agreement_with_float32: float | None = MISSING
+    max_size_bytes: float | None = MISSING
+    max_latency_ms_p50: float | None = MISSING
 
     def __post_init__(self) -> None:
-        """Turn each limit into a number or None, and check its range."""
+        """Check the ranges."""
         ranges = {
             "max_accuracy_drop": (-1.0, 1.0),
             "max_size_bytes": (1, math.inf),
             "max_latency_ms_p50": (0, math.inf),
         }
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value != MISSING:
-                setattr(self, field.name, _limit(f"gate.{field.name}", value, *ranges.get(field.name, (0, 1))))
+        for name, value in self.limits().items():
+            low, high = ranges.get(name, (0, 1))
+            if high < math.inf:
+                between(f"gate.{name}", value, low, high)
+            else:
+                at_least(f"gate.{name}", value, low)
 
     def limits(self) -> dict[str, float]:
         """Return the limits that are set, by name."""
@@ -54,21 +49,14 @@ class GateConfig:
 
 @dataclass
 class GateStage:
-    """Configuration of `python -m pipeline.gate`."""
+    """Configuration of `python -m pipeline.gate`.
+
+    Attributes:
+        deploy: The scheme that is to be deployed.
+        quantization: The schemes of which a refusal names those that would pass.
+        gate: The limits.
+    """
 
     deploy: str = MISSING
+    quantization: list[str] = MISSING
     gate: GateConfig = MISSING
-
-
-def _limit(key: str, value: object, low: float, high: float) -> float | None:
-    if value in (None, _NULL_IN_A_COMMAND):
-        return None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (is_number and low <= value <= high):  # type: ignore[operator]
-        numbers = f"a number from {low:g} to {high:g}" if high < math.inf else f"a number of at least {low:g}"
-        raise PipelineError(
-            found=f"{key}: {value}",
-            expected=f"{numbers}, or null (no limit)",
-            remedy=f"correct `{key}` in params.yaml",
-        )
-    return value  # type: ignore[return-value]

@@ -1,14 +1,18 @@
-"""Reads single files of conf/ that Hydra does not compose: what they say changes no result."""
+"""Reads params.yaml, and single files of conf/ that Hydra does not compose: what these say changes no result."""
 
 from pathlib import Path
 from typing import TypeVar, cast
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import YAMLError
 
-from pipeline.config.application import CONF_FOLDER
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError
+
+CONF_FOLDER = Path(__file__).resolve().parents[2] / "conf"
+PARAMS = Path("params.yaml")
 
 Values = TypeVar("Values")
 
@@ -17,15 +21,15 @@ def read_plain(name: str, schema: type[Values]) -> Values:
     """Read conf/<name> into a dataclass, whose `__post_init__` checks the ranges.
 
     Raises:
-        PipelineError: If the file is missing or no YAML, a key is unknown or missing, or a value has the wrong type or
-            is out of its range.
+        ConfigurationError: If the file is missing or no YAML, a key is unknown or missing, or a value has the wrong
+            type or is out of its range.
     """
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), load(CONF_FOLDER / name))
         return cast(Values, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         known = ", ".join(OmegaConf.structured(schema))
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"conf/{name}: {str(error).splitlines()[0]}",
             expected=f"the keys {known}, each with a value of its type",
             remedy=f"correct conf/{name} (git diff conf/{name} shows the old one)",
@@ -33,19 +37,37 @@ def read_plain(name: str, schema: type[Values]) -> Values:
 
 
 def load(path: Path) -> dict[str, object]:
-    """Read a YAML file that holds keys and values.
+    """Read a YAML file that holds keys and values, as DVC reads it: YAML 1.2, in UTF-8, each key once.
 
     Raises:
-        PipelineError: If it is missing or something else.
+        ConfigurationError: If it is missing or something else.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        found = error
+        found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            found=f"no {path} here",
+            expected="the project's folder",
+            remedy=f"change into the folder that holds {path.name}, or bring it back: git checkout {path.name}",
+        ) from error
+    except DuplicateKeyError as error:
+        raise _wrong(path, f"holds a key twice ({_place(error)})", "each key once", "remove one of the two") from error
+    except UnicodeDecodeError as error:
+        raise _wrong(path, f"is not UTF-8 ({error})", "text in UTF-8", "save it in that encoding") from error
+    except (OSError, ValueError, YAMLError) as error:
+        raise _wrong(path, f"is no valid YAML: {error}", "`key: value` lines", "correct that line") from error
     if not isinstance(found, dict):
-        raise PipelineError(
-            found=f"{path.name} holds no keys and values ({found})",
-            expected="`key: value` lines",
-            remedy=f"correct it (git diff {path.name} shows the old one)",
-        )
+        raise _wrong(path, f"holds {type(found).__name__}", "`key: value` lines", "correct it")
     return found
+
+
+def _wrong(path: Path, found: str, expected: str, remedy: str) -> ConfigurationError:
+    tracked = path.relative_to(CONF_FOLDER.parent) if path.is_relative_to(CONF_FOLDER.parent) else path
+    return ConfigurationError(
+        found=f"{tracked} {found}", expected=expected, remedy=f"{remedy} (git diff {tracked} shows the old one)"
+    )
+
+
+def _place(error: DuplicateKeyError) -> str:
+    problem = str(error.problem).partition(" with value")[0]
+    return f"{problem}, line {error.problem_mark.line + 1}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from omegaconf import MISSING
 
 from pipeline.config.ranges import one_of
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError
 
 KINDS = ("none", "weight_only", "dynamic", "static")
 WEIGHT_TYPES = ("float", "int")
@@ -63,7 +63,7 @@ class QuantizationConfig:
     def _check_combination(self) -> None:
         found = (self.weight_type, self.weight_bits, self.activation_bits)
         if found not in _combinations(self.kind):
-            raise PipelineError(
+            raise ConfigurationError(
                 found="quantization.weight_type: {}, quantization.weight_bits: {}, quantization.activation_bits: {}"
                 " with quantization.kind: {}".format(*found, self.kind),
                 expected="weight_type, weight_bits, activation_bits: "
@@ -73,7 +73,7 @@ class QuantizationConfig:
 
     def _check_rounding(self) -> None:
         if self.rounding == "calibrated" and (self.weight_type, self.algorithm) != ("int", MIN_MAX):
-            raise PipelineError(
+            raise ConfigurationError(
                 found=f"quantization.rounding: calibrated with quantization.weight_type: {self.weight_type},"
                 f" quantization.algorithm: {self.algorithm}",
                 expected=f"weight_type: int, algorithm: {MIN_MAX}, which finds the scales of the rounded weights again",

@@ -1,16 +1,22 @@
-"""What `python -m pipeline.quantize` takes: the choices of backbone and scheme."""
+"""What `python -m pipeline.quantize` takes: the choices of scheme and resize."""
 
 from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from pipeline.config.backbone import BackboneConfig
 from pipeline.config.quantization import QuantizationConfig
 
 
 @dataclass
 class QuantizeStage:
-    """Configuration of `python -m pipeline.quantize`."""
+    """Configuration of `python -m pipeline.quantize`.
 
-    backbone: BackboneConfig = MISSING
+    Attributes:
+        resize: How calibration pictures become inputs: `stretch` (what phones do), `crop` or `pad`.
+        backbone: Name of the backbone, for messages.
+        quantization: The scheme.
+    """
+
+    resize: str = MISSING
+    backbone: str = MISSING
     quantization: QuantizationConfig = MISSING

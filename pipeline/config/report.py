@@ -22,7 +22,14 @@ class ReportConfig:
 
 @dataclass
 class ReportStage:
-    """Configuration of `python -m pipeline.report`."""
+    """Configuration of `python -m pipeline.report`.
+
+    Attributes:
+        deploy: The scheme that is deployed, whose errors are shown.
+        quantization: The schemes that are compared, float32 among them.
+        report: How much is shown.
+    """
 
     deploy: str = MISSING
+    quantization: list[str] = MISSING
     report: ReportConfig = MISSING

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from omegaconf import MISSING
 
 from pipeline.config.ranges import at_least, between
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError
 
 
 @dataclass
@@ -23,7 +23,7 @@ class SplitConfig:
         at_least("split.block_gap_percent", self.block_gap_percent, 0)
         taken = self.validation_percent + self.test_percent + 2 * self.block_gap_percent
         if taken > 95:
-            raise PipelineError(
+            raise ConfigurationError(
                 found=f"split.validation_percent: {self.validation_percent:g}, "
                 f"split.test_percent: {self.test_percent:g}, "
                 f"split.block_gap_percent: {self.block_gap_percent:g} (twice)",

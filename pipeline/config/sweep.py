@@ -6,7 +6,7 @@ from omegaconf import MISSING
 
 from pipeline.config.plain import read_plain
 from pipeline.config.ranges import above, at_least, between
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError
 from pipeline.files import layout
 
 MIN_INPUT_PIXELS = 32  # backbones halve the picture five times
@@ -91,7 +91,7 @@ def sweep_config() -> SweepConfig:
     """Read conf/sweep.yaml.
 
     Raises:
-        PipelineError: If it does not hold what it should.
+        ConfigurationError: If it does not hold what it should.
     """
     return read_plain("sweep.yaml", SweepConfig)
 
@@ -100,12 +100,12 @@ def search_config() -> SearchConfig:
     """Read conf/search.yaml.
 
     Raises:
-        PipelineError: If it does not hold what it should.
+        ConfigurationError: If it does not hold what it should.
     """
     return read_plain("search.yaml", SearchConfig)
 
 
-def _refusal(found: str, expected: str, key: str) -> PipelineError:
-    return PipelineError(
+def _refusal(found: str, expected: str, key: str) -> ConfigurationError:
+    return ConfigurationError(
         found=found, expected=expected, remedy=f"correct `{key}` in conf/sweep.yaml or conf/search.yaml"
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from omegaconf import MISSING
 
 from pipeline.config.ranges import above, at_least, between, one_of
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError
 
 # What `training.mode` may say: the head alone is trained, or the backbone before it, too.
 MODES = (HEAD, FINETUNE) = ("head", "finetune")
@@ -37,7 +37,7 @@ class TrainingConfig:
         at_least("training.weight_decay", self.weight_decay, 0)
         at_least("training.seed", self.seed, 0)
         if self.validation_batch_size < 1 and self.validation_batch_size != -1:
-            raise PipelineError(
+            raise ConfigurationError(
                 found=f"training.validation_batch_size: {self.validation_batch_size}",
                 expected="-1 (all validation frames at once) or a number of at least 1",
                 remedy="correct `training.validation_batch_size` in params.yaml",

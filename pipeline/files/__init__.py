@@ -5,7 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from pipeline.files.full_disk import telling_full_disk
+from pipeline.files.os_errors import telling_full_disk
 
 _CHUNK_BYTES = 1 << 20
 

@@ -9,11 +9,14 @@ SPLITS = Path("data/splits.csv")
 FRAMES = Path("data/frames")
 AUGMENTED = Path("data/augmented")
 ARCHITECTURE = Path("models/backbone/architecture.yaml")
-CONVERTED_BACKBONE = Path("models/head/converted.tflite")
-FINETUNED = Path("models/finetune")
+CONVERTED_BACKBONE = Path("models/backbone/converted.tflite")
+TUNED_BACKBONE = Path("models/backbone/tuned.tflite")
 FINETUNE_CURVES = Path("plots/finetune/curves.csv")
-GATE = Path("models/gate.json")
+CODE = Path("build/code")
+CHECKED = Path("build/checked")
+GATE = Path("build/gate.json")
 DEPLOYED = Path("models/deployed")
+SCHEMES_METRICS = Path("metrics/schemes")
 DEPLOYED_METRICS = Path("metrics/deployed.json")
 PICTURES = Path("plots/pictures")
 TENSORBOARD = Path(".tensorboard")
@@ -21,9 +24,9 @@ TENSORBOARD = Path(".tensorboard")
 REFERENCE_SCHEME = "float32"
 
 
-def converted_backbone(mode: str) -> Path:
-    """Return the float backbone that the schemes are made from: as it came (`head`), or fine-tuned (`finetune`)."""
-    return Path("models") / mode / "converted.tflite"
+def code(stage: str) -> Path:
+    """Return what tells DVC which code a stage uses."""
+    return CODE / f"{stage}.json"
 
 
 def bottlenecks(scheme: str) -> Path:
@@ -36,9 +39,14 @@ def backbone(scheme: str) -> Path:
     return Path("models/backbone") / f"{scheme}.tflite"
 
 
+def calibration_record(scheme: str) -> Path:
+    """Return the table of the train frames that a scheme was calibrated on, if it was."""
+    return Path("build/calibration") / f"{scheme}.csv"
+
+
 def head(scheme: str) -> Path:
     """Return the trained head."""
-    return Path("models/heads") / f"{scheme}.keras"
+    return Path("models/heads") / f"{scheme}.safetensors"
 
 
 def training_curves(scheme: str) -> Path:
@@ -48,17 +56,17 @@ def training_curves(scheme: str) -> Path:
 
 def model(scheme: str) -> Path:
     """Return the classifier: backbone and head in one file."""
-    return Path("models") / scheme / "model.tflite"
+    return Path("models/classifiers") / scheme / "model.tflite"
 
 
 def labels(scheme: str) -> Path:
     """Return the label names, one a line, in the order of the model's output."""
-    return Path("models") / scheme / "labels.txt"
+    return Path("models/classifiers") / scheme / "labels.txt"
 
 
 def metrics(scheme: str) -> Path:
     """Return a scheme's metrics."""
-    return Path("metrics") / f"{scheme}.json"
+    return SCHEMES_METRICS / f"{scheme}.json"
 
 
 def predictions(scheme: str) -> Path:

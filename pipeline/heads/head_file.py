@@ -1,28 +1,23 @@
-"""The file that a trained head is kept in: a Keras model, readable without Keras.
+"""The file that a trained head is kept in: safetensors, which cannot run code and is read without Keras.
 
-A `.keras` file is a zip with the weights as HDF5 inside (https://keras.io/api/models/model_saving_apis/model_saving_and_loading/).
-Reading those directly spares the stages after training the seconds that importing TensorFlow takes.
+The arrays are `weights` and `bias`; the header's metadata holds one entry, a JSON text with the format's version and
+the labels. Equal heads give equal bytes: there is neither a date nor a version of a library in the file.
 """
 
-import io
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ModelError
 
-LOGITS_LAYER = "logits"
-_LABELS_ENTRY = "labels.json"
-_METADATA_ENTRY = "metadata.json"
-_CONFIG_ENTRY = "config.json"
-_WEIGHTS_ENTRY = "model.weights.h5"
-_FIXED_DATE = (1980, 1, 1, 0, 0, 0)
+FORMAT = 1  # raise it when files change so that an earlier version would misread them
+_ENTRY = "viewfinder_head"  # the only one: safetensors writes several in an order that changes from run to run
 
 
 @dataclass(frozen=True)
@@ -40,48 +35,57 @@ class Head:
     labels: tuple[str, ...]
 
 
-def pack(keras_file: bytes, labels: list[str]) -> bytes:
-    """Add the labels to a `.keras` file and take out the dates, so that equal heads give equal bytes."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(keras_file)) as source, zipfile.ZipFile(packed, "w") as target:
-        for entry in source.infolist():
-            content = source.read(entry)
-            if entry.filename in (_METADATA_ENTRY, _CONFIG_ENTRY):
-                content = json.dumps(_without_accidents(json.loads(content))).encode()
-            target.writestr(zipfile.ZipInfo(entry.filename, _FIXED_DATE), content)
-        target.writestr(zipfile.ZipInfo(_LABELS_ENTRY, _FIXED_DATE), json.dumps(labels, ensure_ascii=False))
-    return packed.getvalue()
+def to_bytes(head: Head) -> bytes:
+    """Return the content of a head's file."""
+    description = json.dumps({"format": FORMAT, "labels": head.labels}, ensure_ascii=False)
+    arrays = {"weights": np.ascontiguousarray(head.weights), "bias": np.ascontiguousarray(head.bias)}
+    content: bytes = save(arrays, metadata={_ENTRY: description})
+    return content
 
 
 def read_head(path: Path) -> Head:
-    """Read a head that `pack` wrote.
+    """Read a head that `to_bytes` made.
 
     Raises:
-        PipelineError: If the file is missing, damaged, or some other Keras file.
+        ModelError: If the file is missing, damaged, of another format, or no head.
     """
     try:
-        with zipfile.ZipFile(path) as file, h5py.File(io.BytesIO(file.read(_WEIGHTS_ENTRY))) as weights:
-            variables = _logits_variables(weights)
-            return Head(variables[0], variables[1], tuple(json.loads(file.read(_LABELS_ENTRY))))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise PipelineError(
+        with safe_open(path, framework="numpy") as file:
+            head = Head(_array(file, "weights"), _array(file, "bias"), _labels(file.metadata() or {}))
+        _check_shapes(head)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(
             found=f"{path} cannot be read ({error})",
             expected="a head written by the stage `train`",
-            remedy="run `dvc repro`",
+            remedy="run `dvc repro`, or `dvc checkout` if the file was changed by hand",
         ) from error
+    return head
 
 
-def _without_accidents(value: Any) -> Any:
-    """Take out what differs from run to run: dates, and addresses of objects in memory (which only save space)."""
-    if isinstance(value, dict):
-        kept = {key: _without_accidents(inner) for key, inner in value.items() if key != "shared_object_id"}
-        return {**kept, "date_saved": "1980-01-01@00:00:00"} if "date_saved" in kept else kept
-    return [_without_accidents(inner) for inner in value] if isinstance(value, list) else value
+def _array(file: Any, name: str) -> npt.NDArray[np.float32]:
+    if name not in file.keys():  # noqa: SIM118 - the file is no mapping
+        raise ValueError(f"it holds no `{name}`")
+    array: npt.NDArray[np.float32] = file.get_tensor(name)
+    if array.dtype != np.float32:
+        raise ValueError(f"`{name}` is {array.dtype}, not float32")
+    return array
 
 
-def _logits_variables(weights: h5py.File) -> list[npt.NDArray[np.float32]]:
-    """Return kernel and bias of the only layer that has variables."""
-    found = [group["vars"] for group in weights["layers"].values() if len(group.get("vars", ()))]
-    if len(found) != 1 or len(found[0]) != 2:
-        raise ValueError("not one layer with kernel and bias")
-    return [np.asarray(found[0][name], np.float32) for name in ("0", "1")]
+def _labels(metadata: dict[str, str]) -> tuple[str, ...]:
+    """Read the labels from the header's metadata; ValueError if it is not that of a head."""
+    if _ENTRY not in metadata:
+        raise ValueError(f"its header has no entry `{_ENTRY}`")
+    description = json.loads(metadata[_ENTRY])
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise ValueError(f"its header is not of format {FORMAT}: {metadata[_ENTRY]}")
+    labels = description.get("labels")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"its header has no list of labels: {metadata[_ENTRY]}")
+    return tuple(labels)
+
+
+def _check_shapes(head: Head) -> None:
+    num_labels = len(head.labels)
+    if head.weights.ndim != 2 or head.weights.shape[1:] != (num_labels,) or head.bias.shape != (num_labels,):
+        shapes = f"weights {list(head.weights.shape)} and bias {list(head.bias.shape)}"
+        raise ValueError(f"{shapes} do not fit {num_labels} labels")

@@ -13,8 +13,10 @@ from tqdm import tqdm
 
 from pipeline.backbones.quiet_tensorflow import keras, tensorflow
 from pipeline.config.train import TrainingConfig
-from pipeline.heads.examples import Examples
-from pipeline.heads.head_file import LOGITS_LAYER, pack
+from pipeline.heads.head_file import Head
+from pipeline.takes.examples import Examples
+
+LOGITS_LAYER = "logits"
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,13 @@ class TrainedHead:
     """What training gives.
 
     Attributes:
-        file: The best head as a `.keras` file (see `head_file`).
+        head: The best head.
         curves: A row for each look at the validation examples: step, train_loss, train_accuracy, validation_loss,
             validation_accuracy.
-        best_step: The step whose weights the file holds: the one with the lowest validation loss.
+        best_step: The step whose weights the head has: the one with the lowest validation loss.
     """
 
-    file: bytes
+    head: Head
     curves: pd.DataFrame
     best_step: int
 
@@ -72,9 +74,8 @@ def train_head(
         curves = _curves(history, config)
         best_step = int(curves["step"].to_numpy()[curves["validation_loss"].to_numpy().argmin()])
         model.load_weights(best)
-    head = build_head(train.features.shape[1], len(labels), config.dropout)
-    head.set_weights(model.get_weights())
-    return TrainedHead(pack(_keras_file(head), labels), curves, best_step)
+    kernel, bias = model.get_layer(LOGITS_LAYER).get_weights()
+    return TrainedHead(Head(kernel, bias, tuple(labels)), curves, best_step)
 
 
 def build_head(feature_length: int, num_labels: int, dropout: float) -> keras.Model:
@@ -87,14 +88,6 @@ def build_head(feature_length: int, num_labels: int, dropout: float) -> keras.Mo
         ],
         name="head",
     )
-
-
-def _keras_file(model: keras.Model) -> bytes:
-    """Return what Keras saves of a model; one that was never compiled has no optimizer in its file."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "head.keras"
-        model.save(path)
-        return path.read_bytes()
 
 
 def _compile(model: keras.Model, config: TrainingConfig) -> None:

@@ -12,8 +12,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.config.resize import RESIZE_CHOICES
 from pipeline.errors import PipelineError
-from pipeline.images.resize_choices import RESIZE_CHOICES
 
 _FRACTION_BITS = 5  # OpenCV's INTER_BITS: positions are rounded to 1/32 pixel
 _ONE = 1 << _FRACTION_BITS

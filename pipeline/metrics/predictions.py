@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.errors import PipelineError
+from pipeline.errors import InputError
 
 _TEXTS = ("frame_id", "take", "actual", "predicted")
 
@@ -20,13 +20,13 @@ def read_predictions(path: Path) -> pd.DataFrame:
         0..1) and is_right (bool).
 
     Raises:
-        PipelineError: If the file is missing or no such table.
+        InputError: If the file is missing or no such table.
     """
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False)
         return table[[*_TEXTS, "probability", "is_right"]].astype({"probability": float, "is_right": bool})
     except (OSError, ValueError, KeyError) as error:
-        raise PipelineError(
+        raise InputError(
             found=f"{path} cannot be read ({error})",
             expected="the table that the stage `evaluate` writes",
             remedy="run `dvc repro`",

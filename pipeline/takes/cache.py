@@ -8,13 +8,12 @@ was found here: a missing or damaged entry is computed again, and any entry may 
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import shutil
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,11 +28,6 @@ _FOLDER = Path(".cache/takes")
 _DIGEST_BYTES = 32
 _KEY = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY_SECONDS = 24 * 3600  # a temporary file this old belongs to a process that was killed
-
-
-def key_of(parts: Mapping[str, object]) -> str:
-    """Return the hash of names and values that can be written as JSON, as 64 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

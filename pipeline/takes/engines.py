@@ -5,7 +5,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import Protocol, TypeAlias
 
-from pipeline.config.engine import EngineConfig, RayConfig, engine_of_project
+from pipeline.config.engine import RAY, EngineConfig
 from pipeline.errors import PipelineError
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.workers import lend, num_workers
@@ -53,22 +53,13 @@ def engine_of(config: EngineConfig) -> Engine:
     """Return the engine that a configuration describes.
 
     Raises:
-        PipelineError: If it is Ray and Ray is not installed.
+        MissingPackageError: If it is Ray and Ray is not installed.
     """
-    if isinstance(config, RayConfig):
+    if config.kind == RAY:
         from pipeline.takes.ray_engine import RayEngine  # noqa: PLC0415 - an optional package
 
         return RayEngine(config)
     return LocalEngine(config.num_workers or num_workers())
-
-
-def project_engine() -> Engine:
-    """Return the engine that params.yaml names.
-
-    Raises:
-        PipelineError: If there is no such engine, its file in conf/engine/ is wrong, or its package is missing.
-    """
-    return engine_of(engine_of_project())
 
 
 def _result(future: Future[bytes]) -> bytes | PipelineError:

@@ -1,11 +1,12 @@
 """One take to make from one take."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline.keys.key import key_of
 from pipeline.takes.tables import to_parquet
 
 
@@ -16,7 +17,7 @@ class TakeJob:
     Attributes:
         name: What people know it by, "<label>/<take>".
         output: File to write, relative to the stage's output folder.
-        key: Hash of all that the result depends on (`cache.key_of`).
+        key: Hash of all that the result depends on.
         compute: Computes the result; a `functools.partial` of a function of a module. Must depend on nothing that the
             key does not name. Runs in a thread: what takes time in it (decoding, resampling, inference) releases
             Python's lock.
@@ -26,6 +27,20 @@ class TakeJob:
     output: Path
     key: str
     compute: Callable[[], pa.Table]
+
+    @classmethod
+    def of(
+        cls, name: str, output: Path, compute: Callable[[], pa.Table], depends_on: Mapping[str, object]
+    ) -> "TakeJob":
+        """Return a job whose key holds the code and the libraries that compute it, and whatever else is named.
+
+        Args:
+            name: See above.
+            output: See above.
+            compute: See above.
+            depends_on: Settings, and hashes of the bytes that are read (see `keys.key.key_of`).
+        """
+        return cls(name, output, key_of(compute, depends_on), compute)
 
     def content(self) -> bytes:
         """Compute the result as a Parquet file.

@@ -17,8 +17,8 @@ try:
 except ImportError:
     ray = None
 
-from pipeline.config.engine import RayConfig
-from pipeline.errors import PipelineError
+from pipeline.config.engine import EngineConfig
+from pipeline.errors import ConfigurationError, MissingPackageError, PipelineError
 from pipeline.takes.engines import Outcome
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.workers import num_workers
@@ -26,20 +26,18 @@ from pipeline.takes.workers import num_workers
 # Ray reads these when it starts: no statistics sent home, and its coming default instead of a warning about it.
 _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
-_Refusal = tuple[str, str, str]
-
 
 class RayEngine:
     """Computes takes on a Ray cluster. One that this process is connected to already is left as it is."""
 
-    def __init__(self, config: RayConfig) -> None:
+    def __init__(self, config: EngineConfig) -> None:
         """Keep the configuration.
 
         Raises:
             PipelineError: If Ray is not installed.
         """
         if ray is None:
-            raise PipelineError(
+            raise MissingPackageError(
                 found="`engine: ray`, but Ray is not installed",
                 expected="the package `ray`, which only this engine needs",
                 remedy="run `pip install .[ray]`, or set `engine: local` in params.yaml",
@@ -76,7 +74,7 @@ class RayEngine:
     def _result(self, reference: Any, job: TakeJob) -> bytes | PipelineError:
         """Fetch a result; a fault in our own code is raised as it is."""
         try:
-            outcome: bytes | _Refusal = ray.get(reference)
+            outcome: bytes | PipelineError = ray.get(reference)
         except RayTaskError:
             raise
         except RayError as error:
@@ -86,13 +84,10 @@ class RayEngine:
                 expected="a worker process that lives until the take is done",
                 remedy="lower num_workers in conf/engine/ if memory ran out, see Ray's logs, or set `engine: local`",
             )
-        if isinstance(outcome, bytes):
-            return outcome
-        found, expected, remedy = outcome
-        return PipelineError(found=found, expected=expected, remedy=remedy)
+        return outcome
 
 
-def compute_in(folder: str, job: TakeJob) -> bytes | _Refusal:
+def compute_in(folder: str, job: TakeJob) -> bytes | PipelineError:
     """Compute a take in a worker process, which may have been started in another folder.
 
     Args:
@@ -100,16 +95,16 @@ def compute_in(folder: str, job: TakeJob) -> bytes | _Refusal:
         job: The take.
 
     Returns:
-        The content, or the three parts of the `PipelineError` that says what is wrong with the take.
+        The content, or the `PipelineError` that says what is wrong with the take.
     """
     os.chdir(folder)
     try:
         return job.content()
     except PipelineError as error:
-        return error.found, error.expected, error.remedy
+        return error
 
 
-def _connect(config: RayConfig) -> None:
+def _connect(config: EngineConfig) -> None:
     """Connect to the cluster, or start one on this machine, without a word on the terminal."""
     os.environ.update({name: os.environ.get(name, value) for name, value in _SETTINGS.items()})
     # "local" starts a new cluster even where the environment names one.
@@ -118,7 +113,7 @@ def _connect(config: RayConfig) -> None:
     try:
         ray.init(**where, **size, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"no Ray cluster can be used at `address: {config.address}` ({str(error).splitlines()[0]})",
             expected="the address of a running cluster, or an empty one to start Ray on this machine",
             remedy="correct `address` in conf/engine/, start the cluster (`ray start --head`), or set `engine: local`",

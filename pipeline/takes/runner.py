@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline.errors import PipelineError, combine
-from pipeline.files.full_disk import telling_full_disk
+from pipeline.files.os_errors import telling_full_disk
 from pipeline.takes.cache import TakeCache
 from pipeline.takes.engines import Engine
 from pipeline.takes.jobs import TakeJob

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PipelineError
+from pipeline.files import sha256_of_bytes, sha256_of_file
 from pipeline.files.suffixes import PHOTO_SUFFIXES
 
 _JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db")
@@ -56,6 +57,18 @@ def sources_below(folder: Path, suffixes: tuple[str, ...]) -> list[Source]:
         label = unicodedata.normalize("NFC", label_folder.name)
         sources += [Source(label, path) for path in takes]
     return sources
+
+
+def sha256_of_source(path: Path) -> str:
+    """Hash a take's content: of a file its bytes, of a folder its photos in the order of their names."""
+    if path.is_file():
+        return sha256_of_file(path)
+    return sha256_of_bytes("".join(sha256_of_file(photo) for photo in files_in(path)).encode())
+
+
+def is_photo(path: Path) -> bool:
+    """Tell by its name whether a file is a photo."""
+    return path.suffix.lower() in PHOTO_SUFFIXES
 
 
 def files_in(folder: Path) -> list[Path]:

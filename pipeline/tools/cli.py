@@ -101,7 +101,7 @@ def report(opens: bool) -> None:
 @click.option("--std", type=Numbers(), help="See --mean.")
 @click.option(
     "--resize",
-    type=ChoicesOf("pipeline.images.resize_choices", "RESIZE_CHOICES"),
+    type=ChoicesOf("pipeline.config.resize", "RESIZE_CHOICES"),
     default="stretch",
     show_default=True,
     help="To the input.",

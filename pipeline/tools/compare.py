@@ -7,11 +7,10 @@ from typing import Any
 from pipeline.choosing.candidates import MIB
 from pipeline.choosing.experiments import metrics_at
 from pipeline.choosing.intervals import LEVEL_PERCENT, accuracy_difference_interval
-from pipeline.config.schemes import listed_schemes
 from pipeline.errors import ConfigurationError
 from pipeline.files import layout
 from pipeline.metrics.predictions import read_predictions
-from pipeline.tools.results import Metrics, read_metrics
+from pipeline.tools.results import Metrics, listed_schemes, params_of_project, read_metrics
 from pipeline.tools.tables import text_table
 
 _COLUMNS = ("scheme", "accuracy", "by take", "size", "latency p50")
@@ -134,7 +133,7 @@ def text_of(comparison: Comparison) -> str:
 
 
 def _metrics_now() -> dict[str, Metrics]:
-    return {scheme: read_metrics(layout.metrics(scheme)) for scheme in listed_schemes()}
+    return {scheme: read_metrics(layout.metrics(scheme)) for scheme in listed_schemes(params_of_project())}
 
 
 def _against(scheme: str, reference: Metrics) -> tuple[Figures, tuple[float, float] | None]:

@@ -6,8 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.choosing.candidates import MIB
-from pipeline.config.choose import PARAMS
-from pipeline.config.schemes import listed_schemes
+from pipeline.config.plain import PARAMS
 from pipeline.files import layout, write_text
 from pipeline.metrics.predictions import read_predictions
 from pipeline.pictures.curves import training_curves
@@ -15,6 +14,7 @@ from pipeline.takes.splits import Take, read_takes
 from pipeline.tools.compare import text_of as comparison_text
 from pipeline.tools.compare import with_float32
 from pipeline.tools.page import folded, listing, page, paragraph, picture, section, table
+from pipeline.tools.results import listed_schemes, params_of_project
 from pipeline.tools.summary import Summary, scored_on, summarized
 
 PAGE = layout.PICTURES.parent / "report.html"
@@ -74,7 +74,7 @@ def _pictures() -> list[str]:
 
 def _training() -> list[str]:
     """Return a section with the curves of the heads, and of the backbone if it was fine-tuned."""
-    paths = {scheme: layout.training_curves(scheme) for scheme in listed_schemes()}
+    paths = {scheme: layout.training_curves(scheme) for scheme in listed_schemes(params_of_project())}
     heads = {scheme: pd.read_csv(path) for scheme, path in paths.items() if path.exists()}
     parts = [picture(training_curves(heads, over="step", figures=["loss", "accuracy"]), "heads")] if heads else []
     tuned = pd.read_csv(layout.FINETUNE_CURVES) if layout.FINETUNE_CURVES.exists() else pd.DataFrame()

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.config.application import CONF_FOLDER
 from pipeline.config.evaluate import EvaluateConfig
-from pipeline.config.plain import load
+from pipeline.config.plain import CONF_FOLDER, load
 from pipeline.errors import ConfigurationError, InputError
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from pipeline.images.codec import read_photo

@@ -36,8 +36,8 @@ from pipeline.config.sweep import SearchConfig, search_config
 from pipeline.config.train import HEAD
 from pipeline.errors import ConfigurationError, InputError, PipelineError
 from pipeline.files import layout, write_bytes, write_text
+from pipeline.keys.key import hash_of
 from pipeline.pictures.candidates import candidates_picture
-from pipeline.takes.cache import key_of
 from pipeline.takes.splits import VALIDATION, read_takes
 from pipeline.tools.results import params_of_project, read_metrics
 from pipeline.tools.sweep import budgets, check_all
@@ -145,7 +145,7 @@ def open_study(config: SearchConfig, inputs: str, params: Mapping[str, Any]) -> 
     STUDIES.parent.mkdir(parents=True, exist_ok=True)
     space = {key: value for key, value in asdict(config).items() if not key.startswith("num_")}
     study = optuna.create_study(
-        study_name=key_of({"inputs": inputs, "space": space})[:_NUM_DIGITS],
+        study_name=hash_of({"inputs": inputs, "space": space})[:_NUM_DIGITS],
         storage=f"sqlite:///{STUDIES}",
         load_if_exists=True,
         directions=["maximize", "minimize", "minimize"],

@@ -7,11 +7,10 @@ from typing import Any
 from pipeline.choosing.candidates import MIB, Candidate, as_edit, candidate_of, front
 from pipeline.choosing.reward import choose, sentence
 from pipeline.config.choose import exponents_of_project, targets_of_project
-from pipeline.config.schemes import listed_schemes
 from pipeline.files import layout
 from pipeline.gate import breaches_of
 from pipeline.takes.splits import TEST, TRAIN, read_takes
-from pipeline.tools.results import Metrics, gate_of, params_of_project, read_metrics
+from pipeline.tools.results import Metrics, gate_of, listed_schemes, params_of_project, read_metrics
 from pipeline.tools.tables import text_table
 
 # Labels of the takes that come with the project (data/make_samples.py).
@@ -63,7 +62,7 @@ def summarized() -> Summary:
         PipelineError: If there are no metrics yet, or params.yaml does not hold what it should.
     """
     params = params_of_project()
-    schemes = {scheme: read_metrics(layout.metrics(scheme)) for scheme in listed_schemes()}
+    schemes = {scheme: read_metrics(layout.metrics(scheme)) for scheme in listed_schemes(params)}
     first, wanted = next(iter(schemes.values())), str(params["deploy"])
     wanted_metrics = schemes[wanted] if wanted in schemes else read_metrics(layout.metrics(wanted))
     is_deployed = layout.DEPLOYED_METRICS.exists()

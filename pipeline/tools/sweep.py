@@ -15,22 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from hydra import initialize_config_dir
 
-from pipeline.check import STAGES, check
+from pipeline.check import check
 from pipeline.choosing.architectures import input_pixels_of, names_of, num_multiply_adds
 from pipeline.choosing.candidates import MIB, Candidate, as_edit, front
 from pipeline.choosing.experiments import Experiment, file_of, metrics_of, run
 from pipeline.choosing.inputs import fingerprint, refuse_what_git_does_not_know
 from pipeline.choosing.latency import latencies_ms
 from pipeline.choosing.reward import Choice, best_within, choose, reward, sentence
-from pipeline.config.application import CONF_FOLDER, answer_ctrl_c_by_an_exception, print_error, register
+from pipeline.config.application import answer_ctrl_c_by_an_exception, print_error
 from pipeline.config.choose import Exponents, Targets, exponents_of_project, targets_of_project
 from pipeline.config.sweep import SweepConfig, sweep_config
 from pipeline.errors import PipelineError, combine
 from pipeline.files import layout, write_bytes, write_text
+from pipeline.keys.key import hash_of
 from pipeline.pictures.candidates import candidates_picture
-from pipeline.takes.cache import key_of
 from pipeline.tools.results import params_of_project
 from pipeline.tools.tables import text_table
 
@@ -105,11 +104,8 @@ def check_all(backbones: Sequence[str], schemes: Sequence[str], params: dict[str
     Raises:
         PipelineError: If params.yaml, or a file of conf/ for one of the schemes, says what no stage understands.
     """
-    for name, schema in STAGES.items():
-        register(name, schema)
     chosen = {"backbone": backbones[0], "quantization": list(schemes), "deploy": schemes[0]}
-    with initialize_config_dir(str(CONF_FOLDER), version_base="1.3"):
-        check(params | chosen)
+    check(params | chosen)
 
 
 def experiments_of(backbones: Sequence[str], schemes: Sequence[str], params: dict[str, Any]) -> dict[str, Experiment]:
@@ -117,7 +113,7 @@ def experiments_of(backbones: Sequence[str], schemes: Sequence[str], params: dic
     chosen: dict[str, object] = {"quantization": list(schemes)} if list(schemes) != params["quantization"] else {}
     if params["deploy"] not in schemes:
         chosen["deploy"] = layout.REFERENCE_SCHEME
-    digits = key_of({"inputs": fingerprint(), "quantization": list(schemes)})[:_NUM_DIGITS]
+    digits = hash_of({"inputs": fingerprint(), "quantization": list(schemes)})[:_NUM_DIGITS]
     return {name: Experiment(f"{name}-{digits}", {"backbone": name} | chosen, TARGET) for name in backbones}
 
 

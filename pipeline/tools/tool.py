@@ -29,15 +29,17 @@ class Tool(click.Command):
         """Run the command."""
         # Here, not above: they bring Hydra, which takes longer than all that `--help` does.
         from pipeline.config.application import print_error
-        from pipeline.files.full_disk import telling_full_disk
+        from pipeline.files.os_errors import telling_os_errors
 
         name = ctx.command_path.partition(" ")[2] or str(self.name)
         try:
             if self._needs_project:
                 refuse_outside_a_project()
-            with telling_full_disk(Path.cwd()):
+            with telling_os_errors(Path.cwd()):
                 return super().invoke(ctx)
         except PipelineError as error:
+            if isinstance(error.__cause__, BrokenPipeError):
+                raise error.__cause__  # noqa: B904 # as of `... | head`, which has seen enough: click ends quietly
             sys.stdout.flush()
             print_error(name, error)
             sys.exit(error.exit_status)

@@ -5,7 +5,7 @@ from collections import Counter
 
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.config.finetune import WHOLE_BACKBONE
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError
 
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
 
@@ -39,13 +39,13 @@ def input_of_last_blocks(backbone: keras.Model, blocks: int) -> keras.KerasTenso
         blocks: How many; -1 for the whole backbone.
 
     Raises:
-        PipelineError: If the backbone has fewer blocks.
+        ConfigurationError: If the backbone has fewer blocks.
     """
     if blocks == WHOLE_BACKBONE:
         return backbone.inputs[0]
     found = boundaries(backbone)
     if not 1 <= blocks <= len(found):
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"finetune.blocks: {blocks}",
             expected=f"1 to {len(found)}, the blocks of this backbone, or {WHOLE_BACKBONE} (all of it)",
             remedy="correct `finetune.blocks` in params.yaml",

@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.config.finetune import FinetuneStage
 from pipeline.files import layout
-from pipeline.heads.examples import Examples, examples_on_disk, tables_of_part
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
+from pipeline.per_take.bottlenecks import FeatureExtractor
+from pipeline.per_take.feature_jobs import feature_jobs
 from pipeline.takes.cache import project_cache
-from pipeline.takes.engines import project_engine
-from pipeline.takes.features import FeatureExtractor, feature_jobs
+from pipeline.takes.engines import engine_of
+from pipeline.takes.examples import Examples, examples_on_disk, tables_of_part
 from pipeline.takes.runner import map_takes
 from pipeline.takes.splits import TRAIN, Take, labels_of
 from pipeline.takes.tables import read_parquet
@@ -26,21 +28,21 @@ from pipeline.takes.workers import num_workers
 _NUM_AT_ONCE = 64  # pictures that are decoded before they are written
 
 
-def extract(backbone: bytes, takes: list[Take], resize: str, folder: Path, *, title: str) -> None:
+def extract(backbone: bytes, takes: list[Take], config: FinetuneStage, folder: Path, *, title: str) -> None:
     """Fill a folder with what a backbone, or its frozen part, makes of all frames that are trained or validated on.
 
     Args:
         backbone: A .tflite file; the very bytes are part of the take cache's key.
         takes: All takes.
-        resize: See `model_input.to_model_input`.
+        config: How frames become inputs, and where takes are computed.
         folder: Gets frames/<label>/<take>.parquet and augmented/<label>/<take>.parquet.
         title: For the progress bar.
 
     Raises:
         PipelineError: If a table is missing or damaged, or the disk is full.
     """
-    jobs = feature_jobs(takes, FeatureExtractor(backbone, resize))
-    map_takes(jobs, folder, stage=title, engine=project_engine(), cache=project_cache())
+    jobs = feature_jobs(takes, FeatureExtractor(backbone, config.resize))
+    map_takes(jobs, folder, stage=title, engine=engine_of(config.engine), cache=project_cache())
 
 
 def frozen_features(folder: Path, takes: list[Take], part: str, shape: tuple[int, ...]) -> Examples:

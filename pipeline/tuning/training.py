@@ -14,10 +14,10 @@ from tqdm import tqdm
 from pipeline.backbones.quiet_tensorflow import keras, tensorflow
 from pipeline.config.finetune import FinetuneConfig
 from pipeline.config.train import TrainingConfig
-from pipeline.heads.examples import Examples
-from pipeline.heads.head_file import LOGITS_LAYER, Head
-from pipeline.heads.training import batches, build_head, class_weights
-from pipeline.tuning.curves import CURVES
+from pipeline.heads.head_file import Head
+from pipeline.heads.training import LOGITS_LAYER, batches, build_head, class_weights
+from pipeline.takes.examples import Examples
+from pipeline.tuning import CURVES
 from pipeline.tuning.pruning import Pruning
 
 

@@ -10,10 +10,10 @@ from pipeline.backbones.build import build_backbone, convert
 from pipeline.backbones.checked import convert_checked
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.config.finetune import WHOLE_BACKBONE, FinetuneStage
-from pipeline.files import layout, write_bytes
-from pipeline.heads.examples import Examples, read_examples
-from pipeline.heads.head_file import Head, read_head
+from pipeline.files import layout
+from pipeline.heads.head_file import Head
 from pipeline.heads.training import train_head
+from pipeline.takes.examples import Examples, read_examples
 from pipeline.takes.splits import TRAIN, VALIDATION, Take, labels_of
 from pipeline.tuning.blocks import input_of_last_blocks, lower_part, upper_part
 from pipeline.tuning.inputs import extract, frozen_features, pictures
@@ -70,18 +70,17 @@ def tuned_backbone(start: bytes, takes: list[Take], config: FinetuneStage, scrat
 def _starting_head(start: bytes, takes: list[Take], config: FinetuneStage, scratch: Path) -> Head:
     """Train a head on the bottlenecks of the backbone as it is, which are those of float32 in the mode `head`."""
     folder = scratch / "bottlenecks"
-    extract(start, takes, config.resize, folder, title="finetune, bottlenecks")
-    trained = train_head(
+    extract(start, takes, config, folder, title="finetune, bottlenecks")
+    head = train_head(
         read_examples(folder, takes, TRAIN),
         read_examples(folder, takes, VALIDATION),
         labels_of(takes),
         config.training,
         title="finetune, head",
         log_folder=layout.TENSORBOARD / "finetune" / "head",
-    )
+    ).head
     shutil.rmtree(folder)
-    write_bytes(scratch / "head.keras", trained.file)
-    return read_head(scratch / "head.keras")
+    return head
 
 
 def _inputs(
@@ -96,7 +95,7 @@ def _inputs(
     boundary = input_of_last_blocks(backbone, config.finetune.blocks)
     folder = scratch / "frozen"
     frozen = convert(lower_part(backbone, boundary))
-    extract(frozen, takes, config.resize, folder, title="finetune, frozen part")
+    extract(frozen, takes, config, folder, title="finetune, frozen part")
     shape = boundary.shape[1:]
     train, validation = (frozen_features(folder, takes, part, shape) for part in parts)
     shutil.rmtree(folder)

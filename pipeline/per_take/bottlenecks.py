@@ -1,26 +1,18 @@
-"""Turns takes of frames into takes of bottlenecks: what a backbone, or the lower part of one, makes of each frame."""
+"""Turns one take's frames into bottlenecks: what a backbone, or the lower part of one, makes of each frame."""
 
 import threading
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.files import layout, sha256_of_bytes, sha256_of_file
+from pipeline.files import sha256_of_bytes
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.interpreter import Model
-from pipeline.takes.cache import key_of
-from pipeline.takes.jobs import TakeJob
-from pipeline.takes.splits import TRAIN, VALIDATION, Take
 from pipeline.takes.tables import bottlenecks_schema, read_parquet
-from pipeline.takes.versions import versions
 from pipeline.takes.workers import map_frames
-
-_VERSION = 1  # raise it when this gives other bytes for the same input and settings
 
 _of_thread = threading.local()  # the model that a thread has loaded, with the hash of its file
 
@@ -69,27 +61,3 @@ class FeatureExtractor:
             _of_thread.model, _of_thread.sha256 = Model(self._backbone, num_threads=1), self.sha256
         model: Model = _of_thread.model
         return model
-
-
-def feature_jobs(takes: Sequence[Take], features: FeatureExtractor) -> list[TakeJob]:
-    """Return what to compute for all frames that are trained or validated on, and for the augmented copies.
-
-    The outputs are frames/<label>/<take>.parquet and augmented/<label>/<take>.parquet. Whichever stage asks first,
-    the others find the results in the take cache.
-    """
-    used = [take for take in takes if take.has_part(TRAIN, VALIDATION)]
-    sources = [("frames", layout.FRAMES, take) for take in used]
-    sources += [("augmented", layout.AUGMENTED, take) for take in used if take.has_part(TRAIN)]
-    return [_job(kind, folder / take.table, take, features) for kind, folder, take in sources]
-
-
-def _job(kind: str, source: Path, take: Take, features: FeatureExtractor) -> TakeJob:
-    parts = {
-        "stage": "bottlenecks",
-        "version": _VERSION,
-        "libraries": versions("ai-edge-litert", "pillow", "numpy", "pyarrow"),
-        "source": sha256_of_file(source),
-        "backbone": features.sha256,
-        "resize": features.resize,
-    }
-    return TakeJob(f"{take.label}/{take.name}", Path(kind) / take.table, key_of(parts), partial(features.table, source))

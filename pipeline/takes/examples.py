@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.files.full_disk import telling_full_disk
+from pipeline.files.os_errors import telling_full_disk
 from pipeline.takes.splits import TRAIN, Take, labels_of
 from pipeline.takes.tables import read_parquet
 
@@ -88,7 +88,7 @@ def read_examples(folder: Path, takes: list[Take], part: str) -> Examples:
         The examples, in a file beside the bottlenecks; label indices follow `labels_of(takes)`.
 
     Raises:
-        PipelineError: If the disk is full.
+        FullDiskError: If the disk is full.
     """
     return examples_on_disk(tables_of_part(folder, takes, part), labels_of(takes), folder.parent)
 
@@ -105,7 +105,7 @@ def examples_on_disk(tables: Iterable[Labelled], labels: list[str], folder: Path
         The examples in the tables' order, in a file without a name.
 
     Raises:
-        PipelineError: If the disk is full.
+        FullDiskError: If the disk is full.
     """
     features, label_indices = FeatureFile(folder), [np.zeros(0, np.int64)]
     with telling_full_disk(folder):

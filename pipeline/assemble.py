@@ -1,0 +1,105 @@
+"""Stage `assemble`: puts the head on the quantized backbone.
+
+Reads models/backbone/<scheme>.tflite and models/heads/<scheme>.safetensors; writes
+models/classifiers/<scheme>/{model.tflite,labels.txt}.
+The backbone's part of the file stays as it was when it computed the bottlenecks, so the features inside the shipped
+model are the cached bottlenecks, bit for bit. That is checked on a few pictures before anything is written.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.config.application import run_stage
+from pipeline.config.assemble import AssembleStage
+from pipeline.config.quantization import QuantizationConfig
+from pipeline.errors import ModelError
+from pipeline.files import layout, write_bytes, write_text
+from pipeline.heads.head_file import Head, read_head
+from pipeline.litert.head import append_head, features_of
+from pipeline.litert.interpreter import Model
+from pipeline.litert.metadata import embed_labels
+from pipeline.litert.model_file import check_builtin, check_scheme
+
+_MAX_DIFFERENCE = 1e-3  # of a probability between the model and the head's own arithmetic
+
+
+def assemble(config: AssembleStage) -> None:
+    """Join backbone and head, prove the result, write it with its labels beside it."""
+    scheme = config.quantization.scheme
+    backbone = layout.backbone(scheme).read_bytes()
+    head = read_head(layout.head(scheme))
+    model = classifier(backbone, head, config)
+    pictures = probes(Model(backbone).input_pixels)
+    check_classifier(model, backbone, head, config.quantization, pictures)
+    write_bytes(layout.model(scheme), model)
+    write_text(layout.labels(scheme), "".join(f"{label}\n" for label in head.labels))
+    sys.stderr.write(f"assemble@{scheme}: {len(model) / 2**20:.2f} MiB, {len(head.labels)} labels\n")
+
+
+def classifier(backbone: bytes, head: Head, config: AssembleStage) -> bytes:
+    """Return a .tflite file with the backbone's operators, the head's, and the labels as metadata."""
+    model = append_head(backbone, head.weights, head.bias)
+    return embed_labels(
+        model,
+        head.labels,
+        name=f"{config.backbone} {config.quantization.scheme}",
+        description="Image classifier made by Viewfinder. Input: the whole picture, RGB, 0..255.",
+    )
+
+
+def check_classifier(
+    model: bytes, backbone: bytes, head: Head, config: QuantizationConfig, pictures: Sequence[np.ndarray]
+) -> None:
+    """Prove what the scheme promises and what the pipeline is built on.
+
+    Raises:
+        ModelError: If an operator or a tensor type breaks the scheme's promise, if the features inside the model are
+            not the backbone's own bit for bit, or if its probabilities are not the head's.
+    """
+    name = f"the {config.scheme} model"
+    check_builtin(model, name)
+    check_scheme(model, config, name)
+    run_model, run_backbone, run_features = Model(model), Model(backbone), Model(features_of(model))
+    for picture in pictures:
+        features = run_backbone(picture)
+        if not np.array_equal(run_features(picture), features):
+            raise _broken(f"features inside {name} differ from the bottlenecks")
+        difference = float(np.abs(run_model(picture) - _probabilities(features, head)).max())
+        if not difference <= _MAX_DIFFERENCE:
+            raise _broken(f"probabilities of {name} differ from the head's by {difference:.2g}")
+
+
+def probes(input_pixels: int) -> list[np.ndarray]:
+    """Return three pictures, uint8 [input_pixels, input_pixels, 3]: grey, noise, and noise in 8 x 8 blocks."""
+    generator = np.random.default_rng(0)
+    shape = (input_pixels, input_pixels, 3)
+    blocks = generator.integers(0, 256, (input_pixels // 8 + 1, input_pixels // 8 + 1, 3), dtype=np.uint8)
+    coarse = blocks.repeat(8, 0).repeat(8, 1)[:input_pixels, :input_pixels]
+    return [np.full(shape, 127, np.uint8), generator.integers(0, 256, shape, dtype=np.uint8), coarse]
+
+
+def _probabilities(features: np.ndarray, head: Head) -> np.ndarray:
+    """Return softmax(features @ weights + bias), computed in float64."""
+    logits = features.astype(np.float64) @ head.weights + head.bias
+    exponents = np.exp(logits - logits.max())
+    probabilities: np.ndarray = exponents / exponents.sum()
+    return probabilities
+
+
+def _broken(found: str) -> ModelError:
+    return ModelError(
+        found=found,
+        expected="the model that was trained",
+        remedy="another version of LiteRT than the lock file's may be installed: run `make setup`, then `dvc repro`",
+    )
+
+
+def main() -> None:
+    """Run the stage from the command line."""
+    run_stage("assemble", AssembleStage, assemble)
+
+
+if __name__ == "__main__":
+    main()

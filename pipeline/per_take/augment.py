@@ -1,0 +1,44 @@
+"""Makes varied copies of one take's train frames."""
+
+from itertools import product
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.config.augment import AugmentConfig
+from pipeline.files import layout
+from pipeline.images.augmentation import apply, draw, generator_of
+from pipeline.images.codec import decode_jpeg, encode_jpeg
+from pipeline.takes.splits import TRAIN, Take
+from pipeline.takes.tables import AUGMENTED, read_parquet
+from pipeline.takes.workers import map_frames
+
+
+def augment_take(take: Take, config: AugmentConfig) -> pa.Table:
+    """Make the copies of one take's train frames.
+
+    Args:
+        take: A take whose frames are in data/frames.
+        config: What may vary, and how many copies.
+
+    Returns:
+        A table with the schema `AUGMENTED`: for each train frame, `copies` rows numbered from 1.
+
+    Raises:
+        InputError: If the take's frames cannot be read.
+    """
+    table = read_parquet(layout.FRAMES / take.table)
+    rows = table.take(take.indices_of_part(TRAIN, table.num_rows)).to_pylist()
+
+    def augmented(row_and_copy: tuple[dict[str, Any], int]) -> dict[str, Any]:
+        row, copy = row_and_copy
+        return row | {"copy": copy, "image": augment_image(row["image"], row["frame_id"], copy, config)}
+
+    copies = product(rows, range(1, config.copies + 1))
+    return pa.Table.from_pylist(map_frames(augmented, copies), schema=AUGMENTED)
+
+
+def augment_image(image: bytes, frame_id: str, copy: int, config: AugmentConfig) -> bytes:
+    """Make one copy of one frame, JPEG to JPEG; equal arguments give equal bytes."""
+    transformation = draw(config, generator_of(frame_id, copy))
+    return encode_jpeg(apply(transformation, decode_jpeg(image)), quality=transformation.jpeg_quality)
