@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from pipeline.config.application import run_stage
 from pipeline.config.evaluate import LITERT, REFERENCE, EvaluateStage
+from pipeline.errors import InputError
 from pipeline.files import layout, write_text
 from pipeline.images.codec import decode_jpeg
 from pipeline.litert.measure import measure
@@ -61,6 +62,12 @@ class HeldOutFrame:
 def evaluate(config: EvaluateStage) -> None:
     """Score and time one scheme's model."""
     frames = list(held_out_frames(read_takes(layout.SPLITS)))
+    if not frames:
+        raise InputError(
+            found=f"no test frame in {layout.FRAMES}/",
+            expected="test frames of each label",
+            remedy="add takes, and run `dvc repro`: the stage `frames` tells which label lacks which part",
+        )
     runtime, resize, path = config.evaluate.runtime, config.resize, layout.model(config.scheme)
     predictions = predict(path, frames, resize, runtime, title=f"evaluate@{config.scheme}")
     is_reference = config.scheme == layout.REFERENCE_SCHEME

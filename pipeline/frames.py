@@ -16,7 +16,7 @@ from pipeline.takes.cache import project_cache
 from pipeline.takes.engines import engine_of
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.runner import map_takes
-from pipeline.takes.sources import is_photo
+from pipeline.takes.sources import Source, is_photo
 from pipeline.takes.splits import PARTS, Take, labels_of, read_takes
 from pipeline.takes.tables import num_rows_of
 
@@ -43,13 +43,14 @@ def check_parts(takes: list[Take]) -> None:
 
 
 def _job(take: Take, config: FramesConfig) -> TakeJob:
-    is_video = not take.path.is_dir() and not is_photo(take.path)
-    settings = {"width": config.width, "jpeg_quality": config.jpeg_quality}
-    compute = partial(frames_of_video if is_video else frames_of_photos, take.path, take.sha256, config)
-    depends_on = {
-        "take": take.sha256,
-        "settings": settings | ({"per_second": config.per_second} if is_video else {}),
-    }
+    settings: dict[str, float] = {"width": config.width, "jpeg_quality": config.jpeg_quality}
+    if take.path.is_dir() or is_photo(take.path):
+        files = Source(take.label, take.path).files
+        compute = partial(frames_of_photos, take.path, files, take.sha256, config)
+    else:
+        settings["per_second"] = config.per_second
+        compute = partial(frames_of_video, take.path, take.sha256, config)
+    depends_on = {"take": take.sha256, "settings": settings}
     return TakeJob.of(f"{take.label}/{take.name}", take.table, compute, depends_on)
 
 

@@ -35,7 +35,7 @@ def quantize(config: QuantizeStage) -> None:
     """Quantize the backbone, check that the file keeps the scheme's promises, and write it."""
     content = layout.TUNED_BACKBONE.read_bytes()
     calibration = Calibration.read(config, Model(content).input_pixels, read_takes(layout.SPLITS))
-    quantized = quantized_backbone(content, config, calibration.pictures)
+    quantized = quantized_backbone(content, config.quantization, calibration.pictures)
     scheme = config.quantization.scheme
     write_text(layout.calibration_record(scheme), calibration.record)
     write_bytes(layout.backbone(scheme), quantized)
@@ -78,12 +78,12 @@ class Calibration:
         return cls(np.stack([*inputs, *extremes]), _record([(frame.take, frame.frame_id) for frame in sample]))
 
 
-def quantized_backbone(content: bytes, config: QuantizeStage, calibration: npt.NDArray[np.uint8]) -> bytes:
+def quantized_backbone(content: bytes, config: QuantizationConfig, calibration: npt.NDArray[np.uint8]) -> bytes:
     """Quantize a backbone, and check that the file keeps the scheme's promises.
 
     Args:
         content: A .tflite file that computes in float32.
-        config: The scheme, and the backbone's name for messages.
+        config: The scheme.
         calibration: uint8 [num_pictures, input_pixels, input_pixels, 3], RGB 0..255.
 
     Returns:
@@ -92,11 +92,11 @@ def quantized_backbone(content: bytes, config: QuantizeStage, calibration: npt.N
     Raises:
         ModelError: If an operator or a tensor is not what the scheme promises.
     """
-    name = f"{config.backbone} as {config.quantization.scheme}"
-    if config.quantization.kind != "none":
-        content = _quantized(content, config.quantization, calibration)
+    name = f"the backbone as {config.scheme}"
+    if config.kind != "none":
+        content = _quantized(content, config, calibration)
     check_builtin(content, name)
-    check_scheme(content, config.quantization, name)
+    check_scheme(content, config, name)
     return content
 
 

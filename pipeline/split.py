@@ -6,103 +6,76 @@ of what it was trained on looks far better than it is.
 """
 
 import sys
-import unicodedata
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from pipeline.config.application import run_stage
 from pipeline.config.split import SplitConfig, SplitStage
-from pipeline.errors import PipelineError, combine
+from pipeline.errors import InputError, PipelineError, combine
 from pipeline.files import layout
-from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
+from pipeline.files.suffixes import PHOTO_SUFFIXES
 from pipeline.takes.assignment import MIN_TAKES, assign_takes
-from pipeline.takes.sources import Source, sha256_of_source, sources_below
+from pipeline.takes.contents import Content, files_of, read_contents, refuse_twins
+from pipeline.takes.sources import Source, find_sources
 from pipeline.takes.splits import TEST, TRAIN, VALIDATION, Block, write_splits
+
+_SECONDS_BETWEEN_LINES = 10
 
 
 def split(config: SplitStage) -> None:
-    """Find all takes, assign them to parts, write the split file."""
-    sources = find_sources(layout.VIDEOS, layout.PHOTOS)
-    hashes = {source: sha256_of_source(source.path) for source in tqdm(sources, "split", unit="take", disable=None)}
-    refuse_twins(hashes)
-    blocks: list[Block] = []
-    for label in sorted({source.label for source in sources}):
-        blocks += blocks_of_label([source for source in sources if source.label == label], hashes, config.split)
-    write_splits(layout.SPLITS, blocks)
-    _report(blocks)
-
-
-def find_sources(videos: Path, photos: Path) -> list[Source]:
-    """List the takes below both folders, sorted by label and name.
+    """Find all takes, assign them to parts, write the split file.
 
     Raises:
-        PipelineError: If there are no takes, one label only, a label without takes, labels that differ only in case, a
-            file outside a label's folder, or a file that is neither video nor photo.
+        InputError: If a file or a folder is no take or part of one, a content stands in two takes, or the takes of a
+            label cannot be split.
     """
-    sources = sources_below(videos, VIDEO_SUFFIXES) + sources_below(photos, PHOTO_SUFFIXES)
-    labels = sorted({source.label for source in sources})
-    if not labels:
-        raise PipelineError(
-            found=f"no videos in {videos}/ and no photos in {photos}/",
-            expected="a folder for each label, with takes in it",
-            remedy=f"put videos into {videos}/<label>/, at least two labels with three takes each",
-        )
-    if len(labels) == 1:
-        raise PipelineError(
-            found=f"one label only: {labels[0]}",
-            expected="at least two labels, since a classifier tells things apart",
-            remedy=f"film something else, or just the background, into {videos}/<another label>/",
-        )
-    _refuse_alike("labels", labels)
-    for label in labels:
-        _refuse_alike(f"takes of label '{label}'", [source.name for source in sources if source.label == label])
-    return sorted(sources, key=lambda source: (source.label, source.name))
+    files = files_of(find_sources(layout.VIDEOS, layout.PHOTOS))
+    contents = read_contents(_with_progress(files))
+    refuse_twins(contents)
+    blocks = blocks_of_all(contents, config.split)
+    write_splits(layout.SPLITS, blocks)
+    _tell_repeated(contents)
+    sys.stderr.write(report(blocks))
 
 
-def refuse_twins(hashes: Mapping[Source, str]) -> None:
-    """Raise PipelineError if one content appears twice: it would be trained on and tested on, or bear two labels."""
-    counts = Counter(hashes.values())
-    errors = []
-    for digest in [digest for digest, count in counts.items() if count > 1]:
-        twins = [str(source.path) for source, other in hashes.items() if other == digest]
-        errors.append(
-            PipelineError(
-                found=f"the same content more than once: {', '.join(twins)}",
-                expected="each take once, under one label",
-                remedy="delete all but one of them",
-            )
-        )
+def blocks_of_all(contents: Mapping[Source, Content], config: SplitConfig) -> list[Block]:
+    """Assign the takes of all labels; all labels whose takes cannot be split are told at once."""
+    blocks, errors = list[Block](), list[PipelineError]()
+    for label in sorted({source.label for source in contents}):
+        of_label = {source: content for source, content in contents.items() if source.label == label}
+        try:
+            blocks += blocks_of_label(of_label, config)
+        except InputError as error:
+            errors.append(error)
     if errors:
-        raise combine(errors, "takes")
+        raise combine(errors, "labels")
+    return blocks
 
 
-def blocks_of_label(sources: Sequence[Source], hashes: Mapping[Source, str], config: SplitConfig) -> list[Block]:
+def blocks_of_label(contents: Mapping[Source, Content], config: SplitConfig) -> list[Block]:
     """Assign the takes of one label: whole ones where there are enough, consecutive time blocks of each otherwise."""
+    sources = list(contents)
     if len(sources) < MIN_TAKES:
-        return _cut_into_blocks(sources, hashes, config)
+        return _cut_into_blocks(contents, config)
     parts = assign_takes(
         sources[0].label,
         [source.name for source in sources],
         validation_percent=config.validation_percent,
         test_percent=config.test_percent,
     )
-    return [_block(source, hashes[source], parts[source.name], 0.0, 1.0) for source in sources]
+    return [_block(source, contents[source], parts[source.name], 0.0, 1.0) for source in sources]
 
 
-def _cut_into_blocks(sources: Sequence[Source], hashes: Mapping[Source, str], config: SplitConfig) -> list[Block]:
+def _cut_into_blocks(contents: Mapping[Source, Content], config: SplitConfig) -> list[Block]:
     """Cut each take into train, validation and test, with a gap between, and say that this is weaker."""
-    label = sources[0].label
-    if any(source.path.suffix.lower() in PHOTO_SUFFIXES and source.path.is_file() for source in sources):
-        raise PipelineError(
-            found=f"label '{label}' has only {len(sources)} take(s), and a single photo cannot be cut",
-            expected=f"at least {MIN_TAKES} takes a label",
-            remedy=f"add photos to {sources[0].path.parent}/",
-        )
+    label = next(iter(contents)).label
+    _refuse_uncuttable(label, contents)
     sys.stderr.write(
-        f"split: label '{label}' has only {len(sources)} take(s): each is cut into train, validation and test blocks. "
+        f"split: label '{label}' has only {len(contents)} take(s): each is cut into train, validation and test blocks. "
         f"Test frames then come from recordings that were trained on, so the accuracy of '{label}' looks better than "
         f"it is; film at least {MIN_TAKES} takes.\n"
     )
@@ -116,38 +89,89 @@ def _cut_into_blocks(sources: Sequence[Source], hashes: Mapping[Source, str], co
         TEST: (test_start, 1.0),
     }
     return [
-        _block(source, hashes[source], part, round(start, 6), round(end, 6))
-        for source in sources
+        _block(source, content, part, round(start, 6), round(end, 6))
+        for source, content in contents.items()
         for part, (start, end) in spans.items()
     ]
 
 
-def _block(source: Source, sha256: str, part: str, start: float, end: float) -> Block:
-    return Block(source.label, source.name, source.path.as_posix(), sha256, part, start, end)
-
-
-def _refuse_alike(what: str, names: Sequence[str]) -> None:
-    """Raise PipelineError if two names are the same but for case or for how accents are encoded."""
-    seen: dict[str, str] = {}
-    for name in names:
-        folded = unicodedata.normalize("NFC", name).casefold()
-        if folded in seen:
-            raise PipelineError(
-                found=f"{what} that differ only in case: '{seen[folded]}' and '{name}'",
-                expected="names that differ in more, since many file systems (and people) take these for one",
-                remedy="merge or rename them",
+def _refuse_uncuttable(label: str, contents: Mapping[Source, Content]) -> None:
+    """Raise InputError if a cut would be impossible, or would put one content into two parts."""
+    few = f"label '{label}' has only {len(contents)} take(s)"
+    for source, content in contents.items():
+        if not content.is_folder and source.path.suffix.lower() in PHOTO_SUFFIXES:
+            raise InputError(
+                found=f"{few}, and a single photo cannot be cut",
+                expected=f"at least {MIN_TAKES} takes a label",
+                remedy=f"add photos to {source.path.parent}/",
             )
-        seen[folded] = name
+        if content.repeated:
+            raise InputError(
+                found=f"{few}, so {source.path}/ must be cut, but it holds photos more than once: "
+                f"{_listed(content.repeated)}",
+                expected=f"at least {MIN_TAKES} takes a label, or each photo once, since none may come into two parts",
+                remedy="delete all but one of them",
+            )
 
 
-def _report(blocks: Sequence[Block]) -> None:
-    """Say how many takes each part has."""
-    counts = Counter(block.part for block in blocks)
-    num_labels = len({block.label for block in blocks})
-    sys.stderr.write(
-        f"split: {num_labels} labels; {counts[TRAIN]} takes to train, {counts[VALIDATION]} to validate, "
-        f"{counts[TEST]} to test\n"
-    )
+def _block(source: Source, content: Content, part: str, start: float, end: float) -> Block:
+    return Block(source.label, source.name, source.path.as_posix(), content.sha256, part, start, end)
+
+
+def _tell_repeated(contents: Mapping[Source, Content]) -> None:
+    """Warn of photos that a folder holds twice: a folder that is not cut keeps them in one part, but counts them twice.
+
+    They are not refused, as a repetition may be meant: it is how a photo is made to weigh more.
+    """
+    for source, content in contents.items():
+        if content.repeated:
+            sys.stderr.write(
+                f"split: {source.path}/ holds photos more than once, and each counts as often as it is there: "
+                f"{_listed(content.repeated)}\n"
+            )
+
+
+def _listed(groups: Iterable[Iterable[Path]]) -> str:
+    return "; ".join(" = ".join(path.name for path in paths) for paths in groups)
+
+
+def report(blocks: Sequence[Block]) -> str:
+    """Return how many takes each part has, over all labels and in a row for each."""
+    whole = [block for block in blocks if _is_whole(block)]
+    num_cut = Counter(label for label, _ in {(block.label, block.take) for block in blocks if not _is_whole(block)})
+    labels = sorted({block.label for block in blocks})
+    width = max(len(label) for label in ["label", *labels])
+    lines = [f"  {'label':<{width}}  train  validation  test"]
+    for label in labels:
+        of_label = Counter(block.part for block in whole if block.label == label)
+        row = f"{of_label[TRAIN]:>5}  {of_label[VALIDATION]:>10}  {of_label[TEST]:>4}"
+        lines.append(f"  {label:<{width}}  {f'{num_cut[label]} each cut into blocks' if num_cut[label] else row}")
+    return "\n".join([f"split: {len(labels)} labels; {_total(whole, num_cut.total())}", *lines, ""])
+
+
+def _total(whole: Sequence[Block], num_cut: int) -> str:
+    """Return how many takes there are for each part, and how many are cut into blocks for all of them."""
+    counts = Counter(block.part for block in whole)
+    parts = f"{counts[TRAIN]} takes to train, {counts[VALIDATION]} to validate, {counts[TEST]} to test"
+    cut = f"{num_cut} {'takes' if num_cut > 1 else 'take'} each cut into blocks for all three"
+    return "; ".join([parts] * bool(whole) + [cut] * bool(num_cut))
+
+
+def _is_whole(block: Block) -> bool:
+    return (block.start, block.end) == (0.0, 1.0)
+
+
+def _with_progress(files: Sequence[tuple[Source, Path]]) -> Iterator[tuple[Source, Path]]:
+    """Pass files on while a bar grows; where nobody sees a bar, a line tells every ten seconds how far it is."""
+    if sys.stderr.isatty():
+        yield from tqdm(files, "split", unit="file")
+        return
+    told = time.monotonic()
+    for number, file in enumerate(files):
+        if time.monotonic() - told >= _SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            sys.stderr.write(f"split: {number} of {len(files)} files read\n")
+        yield file
 
 
 def main() -> None:

@@ -24,9 +24,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.architecture import architecture
+from pipeline.assemble import assemble
 from pipeline.augment import augment
 from pipeline.bottlenecks import bottlenecks
 from pipeline.config.architecture import ArchitectureStage
+from pipeline.config.assemble import AssembleStage
 from pipeline.config.augment import AugmentStage
 from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.config.deploy import DeployStage
@@ -51,38 +53,43 @@ from tests.clips import write_clip
 from tests.test_augment import ALL
 from tests.test_takes import table
 
-FLOAT32 = BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES["float32"], "head")
+FLOAT32 = BottlenecksStage("stretch", tiny_models.SCHEMES["float32"], tiny_project.ENGINE)
+FRAMES = FramesConfig(per_second=20, width=200, jpeg_quality=95)
 STAGES: dict[str, tuple[Callable[[], None], Sequence[Path]]] = {
-    "frames": (partial(frames, FramesStage(FramesConfig(per_second=20, width=200, jpeg_quality=95))), [layout.FRAMES]),
-    "augment": (partial(augment, AugmentStage(ALL)), [layout.AUGMENTED]),
+    "frames": (partial(frames, FramesStage(FRAMES, tiny_project.ENGINE)), [layout.FRAMES]),
+    "augment": (partial(augment, AugmentStage(ALL, tiny_project.ENGINE)), [layout.AUGMENTED]),
     "bottlenecks": (
         partial(bottlenecks, FLOAT32),
-        [layout.bottlenecks("float32"), layout.backbone("float32")],
+        [layout.bottlenecks("float32")],
     ),
 }
 
 
-def quantize_tiny() -> None:
+def assemble_tiny() -> None:
     """Put a head that was never trained on the backbone, sparing TensorFlow."""
 
     def never_trained(_: Path) -> Head:
         return Head(*tiny_models.head(num_labels=2), tiny_project.LABELS)
 
-    with mock.patch("pipeline.quantize.read_head", never_trained):
-        quantize(QuantizeStage(tiny_project.BACKBONE, tiny_models.SCHEMES["int8"]))
+    with mock.patch("pipeline.assemble.read_head", never_trained):
+        assemble(AssembleStage(tiny_project.BACKBONE.name, tiny_models.SCHEMES["int8"]))
 
 
 SYSTEM_MODULES = {"posix", "fcntl", "_io"}
-NO_LIMITS = GateConfig(**dict.fromkeys(GateConfig.__dataclass_fields__, "None"))
+NO_LIMITS = GateConfig(**dict.fromkeys(GateConfig.__dataclass_fields__))
 # These work in one thread. What runs TensorFlow, and `evaluate`, whose output tells how long it took, are not here.
 SHORT_STAGES: dict[str, tuple[Callable[[], None], Sequence[Path]]] = {
     "split": (partial(split, SplitStage(SplitConfig(20, 20, 5))), [layout.SPLITS]),
     "architecture": (partial(architecture, ArchitectureStage(tiny_project.BACKBONE)), [layout.ARCHITECTURE]),
-    "quantize": (quantize_tiny, [layout.model("int8"), layout.labels("int8")]),
-    "report": (partial(report, ReportStage("int8", ReportConfig(10, 4))), [layout.PICTURES]),
-    "gate": (partial(gate, GateStage("int8", NO_LIMITS)), [layout.GATE]),
+    "quantize": (
+        partial(quantize, QuantizeStage("stretch", tiny_models.SCHEMES["float16"])),
+        [layout.backbone("float16"), layout.calibration_record("float16")],
+    ),
+    "assemble": (assemble_tiny, [layout.model("int8"), layout.labels("int8")]),
+    "report": (partial(report, ReportStage("int8", ["float32", "int8"], ReportConfig(10, 4))), [layout.PICTURES]),
+    "gate": (partial(gate, GateStage("int8", ["float32", "int8"], NO_LIMITS)), [layout.GATE]),
     "deploy": (
-        partial(deploy, DeployStage("int8", "stretch", tiny_project.BACKBONE)),
+        partial(deploy, DeployStage("int8", "stretch", tiny_project.BACKBONE.name)),
         [layout.DEPLOYED, layout.DEPLOYED_METRICS],
     ),
 }
@@ -94,16 +101,16 @@ def prepare(stage: str) -> None:
         make_clips()
         for earlier in takewhile(lambda other: other != stage, STAGES if stage in STAGES else ()):
             STAGES[earlier][0]()
+        write_bytes(layout.backbone("float32"), tiny_models.backbone())
         return
     tiny_project.make()
     write_bytes(
         layout.backbone("int8"),
         quantize_backbone(tiny_models.backbone(), tiny_models.SCHEMES["int8"], tiny_models.pictures(20)),
     )
-    tiny_results.write_params("float32", "int8")
     tiny_results.write_scheme("float32", wrong=[1])
     tiny_results.write_scheme("int8", wrong=[1, 4, 8])
-    gate(GateStage("int8", NO_LIMITS))
+    gate(GateStage("int8", ["float32", "int8"], NO_LIMITS))
 
 
 def make_clips(num_frames: int = 60) -> None:

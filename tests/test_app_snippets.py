@@ -1,4 +1,4 @@
-"""The README's Python for apps is run as it stands, against a deployed folder."""
+"""The documentation's Python for apps is run as it stands, against a deployed folder."""
 
 import json
 import re
@@ -15,14 +15,16 @@ from tests import tiny_project
 from tests.conftest import PROJECT
 from tests.test_deploy import deploy_tiny
 
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
-SECTION = README.split("\n## In an app\n")[1].split("\n## ")[0]
-LITERT, MEDIAPIPE, DOWNLOAD = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+# Pages, and the languages of their code.
+PLATFORMS = {"index": ["python"], "android": ["kotlin"], "ios": ["swift"], "desktop": ["python", "python"]}
+PAGES = {name: (PROJECT / f"docs/pages/app/{name}.md").read_text(encoding="utf-8") for name in PLATFORMS}
+LITERT, MEDIAPIPE = re.findall(r"```python\n(.*?)```", PAGES["desktop"], re.DOTALL)
+(DOWNLOAD,) = re.findall(r"```python\n(.*?)```", PAGES["index"], re.DOTALL)
 
 
 def run(code: str) -> dict[str, object]:
     names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(code, "docs/pages/app", "exec"), names)
     return names
 
 
@@ -74,5 +76,10 @@ def test_a_whole_download_passes_and_a_damaged_one_is_named(photo: np.ndarray) -
             run(DOWNLOAD)
 
 
-def test_every_platform_has_its_lines() -> None:
-    assert re.findall(r"```(\w+)\n", SECTION) == ["kotlin", "swift", "python", "python", "python"]
+@pytest.mark.parametrize(("name", "languages"), PLATFORMS.items())
+def test_every_platform_has_its_lines(name: str, languages: list[str]) -> None:
+    assert re.findall(r"```(\w+)\n", PAGES[name]) == languages
+
+
+def test_every_page_for_apps_is_read_here() -> None:
+    assert {path.stem for path in (PROJECT / "docs/pages/app").iterdir()} == set(PLATFORMS)

@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 
 from pipeline.architecture import architecture, as_yaml, summary
-from pipeline.config import backbone_names, plain
-from pipeline.config.application import CONF_FOLDER, expanded, register, typed
+from pipeline.config import backbone_names, composing, plain
 from pipeline.config.architecture import ArchitectureStage
 from pipeline.config.backbone import width_key
 from pipeline.config.backbone_names import Resolved, architecture_of, bases, file_of, overrides, resolve
-from pipeline.errors import PipelineError
+from pipeline.config.plain import CONF_FOLDER
+from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.files import layout
 from tests.conftest import PROJECT
 
@@ -46,23 +45,18 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(CONF_FOLDER, folder)
     lite = yaml.safe_load((folder / "backbone/efficientnet_lite0.yaml").read_text())
     (folder / "backbone/mobilenet_v1.yaml").write_text(yaml.safe_dump(lite | MOBILE))
-    for module in (plain, backbone_names):
+    for module in (plain, composing, backbone_names):
         monkeypatch.setattr(module, "CONF_FOLDER", folder)
     return folder
 
 
-def composed(conf: Path, name: str) -> ArchitectureStage:
-    """Return what the stage is given for `backbone=<name>` on its command line."""
-    register("architecture", ArchitectureStage)
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        found: ArchitectureStage = typed(
-            compose("architecture", expanded([f"backbone={name}"], {"backbone": overrides}))
-        )
-    return found
+def stage(name: str) -> ArchitectureStage:
+    """Return what the stage is given for `backbone: <name>` in params.yaml."""
+    return composing.composed("architecture", ArchitectureStage, {"backbone": name}, (), {"backbone": overrides})
 
 
 def written(conf: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(as_yaml(composed(conf, name).backbone))
+    found: dict[str, Any] = yaml.safe_load(as_yaml(stage(name).backbone))
     return found
 
 
@@ -186,7 +180,7 @@ def test_what_is_swept_in_the_file_counts_for_its_bare_name(conf: Path) -> None:
 @pytest.mark.parametrize("base", bases())
 def test_an_architectures_own_name_changes_nothing(base: str) -> None:
     own = asdict(architecture_of(base))
-    found = asdict(composed(CONF_FOLDER, base).backbone)
+    found = asdict(stage(base).backbone)
     assert own["name"] == base
     assert {key for key in own if found[key] != own[key]} <= set(FIGURES)  # `published` may know them
 
@@ -196,20 +190,20 @@ def test_the_first_width_and_resolution_that_a_file_offers_compose(base: str) ->
     own = architecture_of(base)
     width, pixels = (own.widths or [own.width])[0], (own.resolutions or [own.input_pixels])[0]
     name = f"{base}{f'_{width_key(width)}' if own.widths else ''}_{pixels}"
-    found = composed(CONF_FOLDER, name).backbone
+    found = stage(name).backbone
     assert (found.name, found.width, found.input_pixels) == (name, width, pixels)
 
 
 def test_the_stage_writes_the_file(folder: Path) -> None:
-    architecture(composed(CONF_FOLDER, "efficientnet_lite0_192"))
+    architecture(stage("efficientnet_lite0_192"))
     assert yaml.safe_load(layout.ARCHITECTURE.read_text())["input_pixels"] == 192
 
 
 def test_a_person_is_told_what_the_name_means(conf: Path) -> None:
-    assert summary(composed(conf, "mobilenet_v1_050_160").backbone) == (
+    assert summary(stage("mobilenet_v1_050_160").backbone) == (
         "mobilenet_v1_050_160, width 0.5, 160 x 160 pixels; published: 1.34 M parameters, 77 M multiply-adds"
     )
-    assert summary(composed(conf, "mobilenet_v1_025_130").backbone).endswith("nothing is published for this size")
+    assert summary(stage("mobilenet_v1_025_130").backbone).endswith("nothing is published for this size")
 
 
 def test_the_command_takes_a_name_refuses_another_and_imports_nothing_heavy(folder: Path) -> None:
@@ -229,6 +223,6 @@ def test_the_command_takes_a_name_refuses_another_and_imports_nothing_heavy(fold
     ]
     assert (runs[0].returncode, runs[0].stdout) == (0, "[]\n"), runs[0].stderr
     assert yaml.safe_load(layout.ARCHITECTURE.read_text())["name"] == "efficientnet_lite1_128"
-    assert runs[1].returncode == 1
+    assert runs[1].returncode == ConfigurationError.exit_status
     assert "architecture: backbone: efficientnet_lite1_050\n  expected: efficientnet_lite1[_<pixels>]" in runs[1].stderr
     assert "Traceback" not in runs[1].stderr

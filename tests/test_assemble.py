@@ -4,9 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.bottlenecks import bottlenecks
-from pipeline.config.bottlenecks import BottlenecksStage
-from pipeline.config.quantize import QuantizeStage
+from pipeline.assemble import assemble, check_classifier, classifier, probes
+from pipeline.config.assemble import AssembleStage
 from pipeline.errors import PipelineError
 from pipeline.files import layout, write_bytes
 from pipeline.heads.head_file import Head
@@ -15,7 +14,6 @@ from pipeline.images.model_input import to_model_input
 from pipeline.litert.head import append_head, features_of
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import read_labels
-from pipeline.quantize import check_classifier, classifier, probes, quantize
 from pipeline.takes.tables import read_parquet
 from tests import tiny_models, tiny_project
 
@@ -23,8 +21,8 @@ WEIGHTS, BIAS = tiny_models.head(num_labels=2)
 HEAD = Head(WEIGHTS, BIAS, tiny_project.LABELS)
 
 
-def stage(scheme: str) -> QuantizeStage:
-    return QuantizeStage(tiny_project.BACKBONE, tiny_models.SCHEMES[scheme])
+def stage(scheme: str) -> AssembleStage:
+    return AssembleStage(tiny_project.BACKBONE.name, tiny_models.SCHEMES[scheme])
 
 
 @pytest.mark.parametrize("scheme", ["float32", "float16", "int8"])
@@ -32,9 +30,9 @@ def test_features_inside_the_model_are_the_cached_bottlenecks_bit_for_bit(
     folder: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
     tiny_project.make()
-    bottlenecks(BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES[scheme], "head"))
-    monkeypatch.setattr("pipeline.quantize.read_head", lambda _path: HEAD)
-    quantize(stage(scheme))
+    tiny_project.make_bottlenecks(tiny_models.SCHEMES[scheme])
+    monkeypatch.setattr("pipeline.assemble.read_head", lambda _path: HEAD)
+    assemble(stage(scheme))
     features = Model(features_of(layout.model(scheme).read_bytes()))
     for take in ("cup/train.mp4", "rote Möhre/validation.mp4"):
         cached = read_parquet(layout.bottlenecks(scheme) / f"frames/{take}.parquet")["feature"].to_numpy()
@@ -59,9 +57,9 @@ def test_another_head_inside_is_noticed() -> None:
 
 def test_a_model_that_breaks_the_schemes_promise_is_not_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_bytes(layout.backbone("int8"), tiny_models.backbone())  # still float32
-    monkeypatch.setattr("pipeline.quantize.read_head", lambda _path: HEAD)
+    monkeypatch.setattr("pipeline.assemble.read_head", lambda _path: HEAD)
     with pytest.raises(PipelineError, match="int8"):
-        quantize(stage("int8"))
+        assemble(stage("int8"))
     assert not layout.model("int8").exists()
     assert not layout.labels("int8").exists()
 

@@ -5,12 +5,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.augment import augment_image, augment_take
 from pipeline.config.augment import AugmentConfig
 from pipeline.errors import PipelineError
 from pipeline.files import layout, write_bytes
 from pipeline.images.augmentation import Transformation, apply, draw, generator_of
 from pipeline.images.codec import decode_jpeg, encode_jpeg
+from pipeline.per_take.augment import augment_image, augment_take
 from pipeline.takes.splits import Block, Take
 from pipeline.takes.tables import FRAMES, to_parquet
 

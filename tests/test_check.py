@@ -1,26 +1,20 @@
 import os
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hydra import initialize_config_dir
 
-from pipeline.check import STAGES, check, choices_of, read_params
-from pipeline.config.application import CONF_FOLDER, register
-from pipeline.errors import PipelineError
+from pipeline.check import check, choices_of, remove_metrics_of_others
+from pipeline.config import composing, plain
+from pipeline.config.plain import CONF_FOLDER, load
+from pipeline.errors import ConfigurationError
+from pipeline.files import layout, write_text
 from tests.conftest import PROJECT
-
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    for name, schema in STAGES.items():
-        register(name, schema)
-    with initialize_config_dir(str(CONF_FOLDER), version_base="1.3"):
-        yield
 
 
 @pytest.fixture
@@ -29,8 +23,18 @@ def params() -> dict[str, Any]:
     return found
 
 
-def refusal(params: object) -> str:
-    with pytest.raises(PipelineError) as caught:
+@pytest.fixture
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of conf/ that stages are composed from."""
+    folder = tmp_path / "conf"
+    shutil.copytree(CONF_FOLDER, folder)
+    for module in (plain, composing):
+        monkeypatch.setattr(module, "CONF_FOLDER", folder)
+    return folder
+
+
+def refusal(params: dict[str, Any]) -> str:
+    with pytest.raises(ConfigurationError) as caught:
         check(params)
     return str(caught.value)
 
@@ -130,7 +134,7 @@ def test_a_value_out_of_range_names_key_value_and_range(
 
 
 def test_a_section_that_is_a_number(params: dict[str, Any]) -> None:
-    assert "`frames: 3`\n  expected: a value of type mapping" in refusal(params | {"frames": 3})
+    assert "`frames: 3`\n  expected: indented lines with the keys per_second" in refusal(params | {"frames": 3})
 
 
 def test_an_unknown_key_lists_the_known_ones(params: dict[str, Any]) -> None:
@@ -154,16 +158,85 @@ def test_a_missing_value(params: dict[str, Any]) -> None:
     assert "no value for `frames.width`" in refusal(params)
 
 
-def test_params_that_are_no_mapping() -> None:
-    assert "params.yaml holds list" in refusal([1])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"- 1\n", r"params\.yaml holds list\n  expected: `key: value` lines"),
+        (b"", r"params\.yaml holds NoneType"),
+        (b"a: b: c", r"params\.yaml is no valid YAML"),
+        (b"a: 1\nb: 2\na: 3\n", r'params\.yaml holds a key twice \(found duplicate key "a", line 3\)'),
+        ("a: caf\u00e9\n".encode("latin-1"), r"params\.yaml is not UTF-8"),
+    ],
+)
+def test_params_that_hold_something_else(folder: Path, content: bytes, message: str) -> None:
+    Path("params.yaml").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=message):
+        load(Path("params.yaml"))
 
 
-def test_params_that_are_missing_or_no_yaml(folder: Path) -> None:
-    with pytest.raises(PipelineError, match=r"no params\.yaml here"):
-        read_params(Path("params.yaml"))
-    Path("params.yaml").write_text("a: b: c")
-    with pytest.raises(PipelineError, match=r"params\.yaml is no valid YAML"):
-        read_params(Path("params.yaml"))
+def test_params_that_are_missing(folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"no params\.yaml here\n(.|\n)*git checkout params\.yaml"):
+        load(Path("params.yaml"))
+
+
+def test_numbers_are_read_as_dvc_reads_them(folder: Path) -> None:
+    Path("params.yaml").write_text("a: 1e-5\nb: 10:40\nc: on\n")
+    assert load(Path("params.yaml")) == {"a": 1e-5, "b": "10:40", "c": "on"}
+
+
+def test_a_message_names_a_file_as_git_knows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain, "CONF_FOLDER", tmp_path / "conf")
+    write_text(tmp_path / "conf/cache.yaml", "[")
+    with pytest.raises(ConfigurationError, match=r"conf/cache\.yaml is no valid YAML(.|\n)*git diff conf/cache\.yaml"):
+        load(tmp_path / "conf/cache.yaml")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("frames.yaml", "jpeg_quality: 95", "jpeg_quality: much", "conf/frames.yaml: (.|\n)*a value of type int"),
+        ("frames.yaml", "jpeg_quality: 95", "quality: 95", "conf/frames.yaml: unknown key `frames.quality`"),
+        ("augment.yaml", "hue_degrees: 8 ", "hue_degrees: [", "the configuration of `augment` does not compose"),
+        (
+            "quantization/int8.yaml",
+            "kind: static",
+            "kinds: static",
+            "conf/quantization/int8.yaml: unknown key `quantization.kinds`",
+        ),
+        (
+            "engine/local.yaml",
+            "num_workers: 0",
+            "num_workers: all",
+            "conf/engine/local.yaml: (.|\n)*a value of type int",
+        ),
+        (
+            "split.yaml",
+            "block_gap_percent: 5",
+            "block_gap_percent: ${seed}",
+            "`split.block_gap_percent`: Interpolation key 'seed'",
+        ),
+    ],
+)
+def test_a_fault_in_conf_names_the_file_and_the_key(
+    params: dict[str, Any], conf: Path, file: str, old: str, new: str, message: str
+) -> None:
+    path = conf / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    assert re.search(message, refusal(params)), refusal(params)
+
+
+def test_an_engine_that_does_not_exist(params: dict[str, Any]) -> None:
+    assert "engine: spark\n  expected: one of local, ray" in refusal(params | {"engine": "spark"})
+
+
+def test_metrics_of_schemes_that_are_not_listed_are_removed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for scheme in ("float32", "int8", "int4"):
+        write_text(layout.metrics(scheme), "{}")
+    remove_metrics_of_others(["float32", "int8"])
+    assert sorted(path.stem for path in layout.SCHEMES_METRICS.iterdir()) == ["float32", "int8"]
+    assert "metrics/schemes/int4.json is removed, as `quantization` does not list int4" in capsys.readouterr().err
 
 
 def test_the_command_prints_no_traceback_and_fails(folder: Path) -> None:
@@ -175,6 +248,6 @@ def test_the_command_prints_no_traceback_and_fails(folder: Path) -> None:
         text=True,
         check=False,
     )
-    assert run.returncode == 1
+    assert run.returncode == ConfigurationError.exit_status
     assert "check: resize: squash" in run.stderr
     assert "Traceback" not in run.stderr

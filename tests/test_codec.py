@@ -1,4 +1,5 @@
 import io
+import os
 
 import numpy as np
 import pytest
@@ -146,6 +147,15 @@ def test_shrinking_averages(tmp_path):
 
 def test_photo_is_writable(tmp_path):
     assert read_photo(save(tmp_path / "a.png", Image.fromarray(smooth(0))), width_pixels=64).flags.writeable
+
+
+def test_what_is_no_file_is_named_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "link.jpg").symlink_to("nowhere")
+    (tmp_path / "folder.jpg").mkdir()
+    assert "pipe.jpg is a named pipe" in error_of(tmp_path / "pipe.jpg")
+    assert "link.jpg is a link to nowhere, which is not there" in error_of(tmp_path / "link.jpg")
+    assert "folder.jpg cannot be read in full: Is a directory" in error_of(tmp_path / "folder.jpg")
 
 
 def test_missing_photo(tmp_path):

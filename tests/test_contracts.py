@@ -1,6 +1,5 @@
 """The conventions that hold the project together, each checked against the files themselves."""
 
-import ast
 import re
 import subprocess
 from pathlib import Path
@@ -9,55 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.check import STAGES
-from pipeline.config.train import MODES
+from pipeline.check import schemas
+from pipeline.code import stages
 from pipeline.files import layout
+from pipeline.keys.usage import usage_of
 from tests.conftest import PROJECT
 
 DVC: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 NAMES = list(DVC)
-
-
-def module_files(module: str) -> set[Path]:
-    """Return a local module's file and the `__init__` of each package above it, or nothing if it is not ours."""
-    path = PROJECT.joinpath(*module.split("."))
-    found = [candidate for candidate in (path.with_suffix(".py"), path / "__init__.py") if candidate.is_file()]
-    parents = [PROJECT.joinpath(*module.split(".")[:i], "__init__.py") for i in range(2, module.count(".") + 1)]
-    return {*found, *(parent for parent in parents if parent.is_file())} if found else set()
-
-
-def imports_of(file: Path) -> set[Path]:
-    """Return the local files that a file imports, wherever in it the import stands."""
-    found: set[Path] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in names:
-            found |= module_files(name) if name.startswith("pipeline.") else set()
-    return found
-
-
-def all_imports_of(file: Path) -> set[Path]:
-    """Return the local files that a file needs, itself among them, however indirectly."""
-    seen: set[Path] = set()
-    waiting = {file}
-    while waiting:
-        current = waiting.pop()
-        seen.add(current)
-        waiting |= imports_of(current) - seen
-    return {path for path in seen if path.name != "__init__.py" or holds_code(path)}
-
-
-def holds_code(file: Path) -> bool:
-    """Tell whether there is more in a file than its docstring."""
-    return len(ast.parse(file.read_text()).body) > 1
-
-
-DVC_DEPS = {name: stage.get("deps", []) for name, stage in DVC.items()}
+UNCONFIGURED = ("code", "check")  # the first reads no parameter, the second all of them
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,80 +25,103 @@ def test_a_stage_has_one_name_everywhere(name: str) -> None:
     assert command[:3] == ["python", "-m", f"pipeline.{name}"]
     assert (PROJECT / f"pipeline/{name}.py").is_file()
     assert (PROJECT / f"tests/test_{name}.py").is_file()
-    assert name == "check" or (PROJECT / f"conf/{name}.yaml").is_file()
-    assert name == "check" or name in STAGES
+    assert name in UNCONFIGURED or (PROJECT / f"conf/{name}.yaml").is_file()
+    assert name in UNCONFIGURED or name in schemas()
 
 
 def test_pipeline_holds_stages_only() -> None:
-    modules = {path.stem for path in (PROJECT / "pipeline").glob("*.py")}
-    assert modules - {"__init__", "__main__", "score"} == set(NAMES)
+    assert stages() == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_deps_name_all_code_that_a_stage_uses_and_no_other(name: str) -> None:
-    used = {str(file.relative_to(PROJECT)) for file in all_imports_of(PROJECT / f"pipeline/{name}.py")}
-    assert {dep for dep in DVC_DEPS[name] if dep.startswith("pipeline/")} == used
+def test_a_stage_depends_on_its_own_code_and_on_no_other(name: str) -> None:
+    code = [dep for dep in DVC[name]["deps"] if dep.startswith(("pipeline", "build/code"))]
+    assert code == (["pipeline"] if name == "code" else [str(layout.code(name))])
+
+
+def test_every_stage_comes_after_check() -> None:
+    after = {"check", "code"}
+    outs = {name: all_outs(stage) for name, stage in DVC.items()}
+    for _ in NAMES:
+        made = {Path(out) for name in after for out in outs[name] if name != "code"}
+        after |= {name for name, stage in DVC.items() if reads(stage, made)}
+    assert after == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_lists_of_dependencies_are_sorted(name: str) -> None:
-    assert sorted(DVC_DEPS[name]) == DVC_DEPS[name]
+    assert sorted(DVC[name]["deps"]) == DVC[name]["deps"]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "check"])
+@pytest.mark.parametrize("name", NAMES)
 def test_no_stage_imports_a_stage(name: str) -> None:
-    stages = {PROJECT / f"pipeline/{other}.py" for other in NAMES}
-    assert all_imports_of(PROJECT / f"pipeline/{name}.py") & stages == {PROJECT / f"pipeline/{name}.py"}
+    used = {module for module, _ in usage_of(f"pipeline.{name}").modules}
+    assert used & {f"pipeline.{other}" for other in NAMES} == {f"pipeline.{name}"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_only_three_stages_import_tensorflow(name: str) -> None:
-    used = all_imports_of(PROJECT / f"pipeline/{name}.py")
-    imports = {line for file in used for line in file.read_text().splitlines() if "import tensorflow" in line}
-    assert bool(imports) == (name in ("backbone", "finetune", "train"))
+    assert ("tensorflow" in usage_of(f"pipeline.{name}").libraries) == (name in ("backbone", "finetune", "train"))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "check"])
-def test_a_stage_tracks_every_conf_file_that_it_composes(name: str) -> None:
-    tracked = {
-        key.rstrip(":") for entry in DVC[name]["params"] for key in ([entry] if isinstance(entry, str) else entry)
-    }
-    text = (PROJECT / f"conf/{name}.yaml").read_text()
-    values = yaml.safe_load(text)
-    if any(key != "defaults" for key in values):
-        assert f"conf/{name}.yaml" in tracked or all(
-            leaf == "???" for key, value in values.items() if key != "defaults" for leaf in leaves(value)
-        )
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in UNCONFIGURED])
+def test_a_stage_tracks_all_that_it_is_given_by_params_and_conf(name: str) -> None:
+    tracked = params_of(DVC[name])
+    values = yaml.safe_load((PROJECT / f"conf/{name}.yaml").read_text())
     composed = {group for entry in values["defaults"] if isinstance(entry, dict) for group in entry}
-    assert any(key.startswith("conf/quantization/") for key in tracked) == ("quantization" in composed)
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    given = {field for field in schemas()[name].__dataclass_fields__ if field in params} - {"engine"}
     # A name of a backbone is no file's name: `architecture` reads the folder, the others what it made of the name.
-    assert ("conf/backbone" in DVC_DEPS[name]) == (name == "architecture")
+    by_other_means = {"backbone"} if "backbone" in composed and name != "architecture" else set()
+    by_other_means |= {"quantization"} if "quantization" in composed else set()
+    assert {key for key in tracked if "/" not in key} == given - by_other_means
+    assert f"conf/{name}.yaml" in tracked or set(values) == {"defaults"}
+    assert any(key.startswith("conf/quantization/") for key in tracked) == ("quantization" in composed)
+    assert ("conf/backbone" in DVC[name]["deps"]) == (name == "architecture")
     assert (str(layout.ARCHITECTURE) in tracked) == ("backbone" in composed and name != "architecture")
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "check"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in UNCONFIGURED])
 def test_a_stage_that_composes_a_backbone_understands_its_names(name: str) -> None:
     composes = "backbone: ???" in (PROJECT / f"conf/{name}.yaml").read_text()
     code = (PROJECT / f"pipeline/{name}.py").read_text()
     assert ('{"backbone": overrides})' in code) == composes
-    assert ("backbone=${backbone}" in DVC[name]["cmd"]) == composes
 
 
-def leaves(value: object) -> list[object]:
-    return [leaf for inner in value.values() for leaf in leaves(inner)] if isinstance(value, dict) else [value]
-
-
-def test_every_parameter_is_read_by_a_stage() -> None:
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in UNCONFIGURED])
+def test_a_value_stands_in_params_or_in_conf_never_in_both(name: str) -> None:
     params = yaml.safe_load((PROJECT / "params.yaml").read_text())
-    # At run time, not through DVC: they change no result.
-    read_by_stages = {"engine", "choose.latency_ms", "choose.size_bytes"}
-    templates = " ".join(f"{stage['cmd']} {stage.get('matrix', '')}" for name, stage in DVC.items() if name != "check")
-    keys = [
-        f"{section}.{key}" if isinstance(value, dict) else section
-        for section, value in params.items()
-        for key in (value if isinstance(value, dict) else [""])
-    ]
-    assert [key for key in keys if key not in read_by_stages and f"${{{key}}}" not in templates] == []
+    values = yaml.safe_load((PROJECT / f"conf/{name}.yaml").read_text())
+    values.pop("defaults")
+    assert not {(section, key) for section in values for key in values[section] if key in params.get(section, ())}
+
+
+def test_no_command_repeats_a_parameter() -> None:
+    for name, stage in DVC.items():
+        given = re.findall(r"\$\{(.+?)\}", stage["cmd"])
+        assert set(given) <= {"item.scheme"}, name
+
+
+def test_the_file_stays_short() -> None:
+    assert len((PROJECT / "dvc.yaml").read_text().splitlines()) <= 270
+
+
+def reads(stage: dict[str, Any], made: set[Path]) -> bool:
+    """Tell whether a stage reads what others made, or a folder that they write into."""
+    read = map(Path, [*stage["deps"], *params_of(stage)])
+    return any(path == out or out.is_relative_to(path) for path in read for out in made)
+
+
+def params_of(stage: dict[str, Any]) -> set[str]:
+    """Return the keys of params.yaml and the other files that a stage's `params` name."""
+    entries = stage.get("params", [])
+    return {entry if isinstance(entry, str) else next(iter(entry)) for entry in entries}
+
+
+def test_every_parameter_is_read_by_a_stage_or_a_tool() -> None:
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    tracked = set[str]().union(*(params_of(stage) for name, stage in DVC.items() if name != "check"))
+    assert set(params) - tracked == {"engine", "choose"}  # these change no result
 
 
 def test_params_hold_no_interpolation() -> None:
@@ -150,16 +132,18 @@ def test_paths_in_dvc_yaml_are_those_of_the_code() -> None:
     scheme = "${item.scheme}"
     outs = {name: all_outs(stage) for name, stage in DVC.items()}
     assert outs == {
-        "check": [],
+        "code": [str(layout.CODE)],
+        "check": [str(layout.CHECKED)],
         "split": [str(layout.SPLITS)],
         "frames": [str(layout.FRAMES)],
         "augment": [str(layout.AUGMENTED)],
         "architecture": [str(layout.ARCHITECTURE)],
         "backbone": [str(layout.CONVERTED_BACKBONE)],
-        "finetune": [str(layout.FINETUNED), str(layout.FINETUNE_CURVES)],
-        "bottlenecks": [str(layout.backbone(scheme)), str(layout.bottlenecks(scheme))],
+        "finetune": [str(layout.TUNED_BACKBONE), str(layout.FINETUNE_CURVES)],
+        "quantize": [str(layout.calibration_record(scheme)), str(layout.backbone(scheme))],
+        "bottlenecks": [str(layout.bottlenecks(scheme))],
         "train": [str(layout.head(scheme)), str(layout.training_curves(scheme))],
-        "quantize": [str(layout.model(scheme)), str(layout.labels(scheme))],
+        "assemble": [str(layout.labels(scheme)), str(layout.model(scheme))],
         "evaluate": [str(layout.confusion(scheme)), str(layout.predictions(scheme)), str(layout.metrics(scheme))],
         "report": [str(layout.PICTURES)],
         "gate": [str(layout.GATE)],
@@ -167,28 +151,9 @@ def test_paths_in_dvc_yaml_are_those_of_the_code() -> None:
     }
 
 
-def test_the_way_that_bottlenecks_take_is_a_path() -> None:
-    assert str(layout.converted_backbone("${training.mode}")) in DVC_DEPS["bottlenecks"]
-    ways = {mode: layout.converted_backbone(mode) for mode in MODES}
-    assert ways == {"head": layout.CONVERTED_BACKBONE, "finetune": layout.FINETUNED / "converted.tflite"}
-
-
 def all_outs(stage: dict[str, Any]) -> list[str]:
     entries = [entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
-
-
-def test_the_readmes_table_of_stages_is_dvc_yamls() -> None:
-    section = (PROJECT / "README.md").read_text().split("\n## Stages\n")[1].split("\n## ")[0]
-    assert re.findall(r"^\| `(\w+)(?:@scheme)?` \|", section, re.MULTILINE) == NAMES
-
-
-def test_the_readme_describes_every_dependency() -> None:
-    project = (PROJECT / "pyproject.toml").read_text()
-    names = re.findall(r'^  "([a-z0-9-]+)",$', project.split("[project.optional")[0], re.MULTILINE)
-    readme = (PROJECT / "README.md").read_text()
-    assert names
-    assert [name for name in names if f"`{name}`" not in readme] == []
 
 
 def test_locks_pin_every_package_with_a_hash() -> None:

@@ -17,7 +17,10 @@ from ai_edge_litert.interpreter import Interpreter
 from tests.clips import write_clip
 from tests.conftest import PROJECT
 
-COPIED = ("pipeline", "conf", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/calibration", "data/photos")
+COPIED = (
+    *("pipeline", "conf", "dvc.yaml", "params.yaml", "requirements.lock", "requirements-dev.lock"),
+    *(".dvcignore", ".gitignore", "data/calibration", "data/photos"),
+)
 COLOURS = {"rote Möhre": (190, 60, 30), "coffee mug": (60, 60, 150), "chat tigré": (90, 140, 60)}
 NUM_TAKES = 4
 
@@ -109,9 +112,11 @@ SCHEMES = ("float32", "int8")
 
 def test_the_first_run_runs_every_stage_in_order(project: Project) -> None:
     ran, printed = project.first_run  # type: ignore[attr-defined]
-    matrix = [f"{stage}@{scheme}" for stage in ("bottlenecks", "train", "quantize", "evaluate") for scheme in SCHEMES]
+    of_a_scheme = ("quantize", "bottlenecks", "train", "assemble", "evaluate")
+    matrix = [f"{stage}@{scheme}" for stage in of_a_scheme for scheme in SCHEMES]
     assert sorted(ran) == sorted(
         [
+            "code",
             "check",
             "split",
             "frames",
@@ -125,7 +130,7 @@ def test_the_first_run_runs_every_stage_in_order(project: Project) -> None:
             "deploy",
         ]
     )
-    assert ran[0] == "check"
+    assert ran[:2] == ["code", "check"]
     assert "Traceback" not in printed
     assert "Warning" not in printed
 
@@ -146,10 +151,11 @@ def test_the_deployed_folder_holds_a_model_that_runs(project: Project) -> None:
 
 def test_the_model_has_learned_to_tell_colours_apart(project: Project) -> None:
     metrics = project.json("dvc", "metrics", "show", "--json")[""]["data"]
-    assert set(metrics) == {f"metrics/{name}.json" for name in (*SCHEMES, "deployed")}
+    names = [*(f"schemes/{scheme}" for scheme in SCHEMES), "deployed"]
+    assert set(metrics) == {f"metrics/{name}.json" for name in names}
     for name, entry in metrics.items():
         assert entry["data"]["accuracy"] > 0.6, name  # guessing gives 0.33
-    sizes = [metrics[f"metrics/{scheme}.json"]["data"]["size_bytes"] for scheme in SCHEMES]
+    sizes = [metrics[f"metrics/schemes/{scheme}.json"]["data"]["size_bytes"] for scheme in SCHEMES]
     assert sizes[0] > 3 * sizes[1]
 
 
@@ -192,11 +198,11 @@ def test_plots_and_experiments_read_well(project: Project) -> None:
         (
             "backbone: efficientnet_lite0",
             "backbone: efficientnet_lite1",
-            {"architecture", "backbone", "finetune", "bottlenecks", "quantize", "evaluate", "deploy"},
+            {"architecture", "backbone", "finetune", "assemble", "evaluate", "deploy"},
         ),
         ("per_second: 4", "per_second: 3", {"frames"}),
         ("learning_rate: 0.001", "learning_rate: 0.002", {"finetune", "train"}),
-        ("resize: stretch", "resize: crop", {"finetune", "bottlenecks", "evaluate", "deploy"}),
+        ("resize: stretch", "resize: crop", {"finetune", "quantize", "bottlenecks", "evaluate", "deploy"}),
         ("copies: 2", "copies: 1", {"augment"}),
     ],
 )
@@ -212,10 +218,12 @@ def test_an_edit_makes_stale_what_depends_on_it(project: Project, old: str, new:
 def test_a_resolution_in_the_name_of_the_backbone_reruns_what_it_changes(project: Project) -> None:
     project.edit("backbone: efficientnet_lite0", "backbone: efficientnet_lite0_64")
     ran, printed = project.repro("bottlenecks@float32")
+    checked = ran.pop(0)
     changed = project.json("dvc", "params", "diff", "--json")
     tracked = project.run("git", "ls-files", "models/backbone/architecture.yaml")
     project.edit("backbone: efficientnet_lite0_64", "backbone: efficientnet_lite0")
-    assert ran == ["architecture", "backbone", "bottlenecks@float32"]
+    assert checked == "check"
+    assert ran == ["architecture", "backbone", "finetune", "quantize@float32", "bottlenecks@float32"]
     assert "efficientnet_lite0_64, width 1, 64 x 64 pixels" in printed
     assert changed["models/backbone/architecture.yaml"]["input_pixels"] == {"old": 224, "new": 64, "diff": -160}
     assert tracked  # in Git, so that the line above works in a clone that has no cache
@@ -227,6 +235,33 @@ def test_an_edit_of_an_architecture_that_is_not_chosen_reruns_nothing_else(proje
     assert project.repro()[0] == ["check", "architecture"]
     project.edit("depth: 1.2", "depth: 1.1", "conf/backbone/efficientnet_lite1.yaml")
     project.repro("check", "architecture")
+
+
+def test_a_comment_in_code_runs_the_stage_code_alone(project: Project) -> None:
+    project.edit('"""', '"""Another docstring. ', "pipeline/images/codec.py")
+    project.edit("\nimport", "\n# a comment\nimport", "pipeline/images/codec.py")
+    assert project.repro()[0] == ["code"]
+
+
+def test_an_edit_of_how_frames_are_encoded_makes_other_frames(project: Project) -> None:
+    table = project.folder / "data/frames/coffee mug/IMG_10.mp4.parquet"
+    before = table.read_bytes()
+    project.edit("quality=quality", "quality=quality - 30", "pipeline/images/codec.py")
+    ran, printed = project.repro("frames")
+    assert ran == ["code", "frames"]
+    assert f"frames: {len(COLOURS) * NUM_TAKES} takes computed, 0 reused" in printed
+    assert len(table.read_bytes()) < 0.9 * len(before)
+    project.edit("quality=quality - 30", "quality=quality", "pipeline/images/codec.py")
+    project.repro()
+    assert table.read_bytes() == before
+
+
+def test_another_version_in_the_lock_runs_what_uses_it(project: Project) -> None:
+    project.edit("\nav==", "\nav==99.", "requirements.lock")
+    ran, _ = project.repro("augment", "backbone")
+    project.edit("\nav==99.", "\nav==", "requirements.lock")
+    project.repro()
+    assert ran == ["code", "frames"]  # whose frames are the same, as the installed version is
 
 
 def test_one_more_take_computes_one_take(project: Project) -> None:

@@ -74,8 +74,8 @@ def test_the_metrics_file_keeps_its_contract(folder: Path) -> None:
     tiny_project.make()
     write_model("float32")
     write_model("int8", swap=True)
-    evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE, CONFIG))
-    evaluate(EvaluateStage("int8", "stretch", tiny_project.BACKBONE, CONFIG))
+    evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE.name, CONFIG))
+    evaluate(EvaluateStage("int8", "stretch", tiny_project.BACKBONE.name, CONFIG))
     reference, swapped = (json.loads(layout.metrics(scheme).read_text()) for scheme in ("float32", "int8"))
     assert set(reference) == set(swapped) == KEYS
     assert set(reference["per_class"]) == set(tiny_project.LABELS)
@@ -119,7 +119,7 @@ def test_the_metrics_tell_whether_the_runtimes_agree(
     monkeypatch.setattr("pipeline.evaluate.open_classifier", recording)
     tiny_project.make()
     write_model("float32")
-    evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE, replace(CONFIG, runtime=runtime)))
+    evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE.name, replace(CONFIG, runtime=runtime)))
     metrics = json.loads(layout.metrics("float32").read_text())
     assert set(metrics) == KEYS
     assert (metrics["runtime"], metrics["num_reference_frames"]) == (runtime, 4)
@@ -149,7 +149,7 @@ def test_mediapipe_does_not_crop(folder: Path) -> None:
     tiny_project.make()
     write_model("float32")
     with pytest.raises(PipelineError, match="resize: crop with runtime: mediapipe\n  expected: resize: stretch"):
-        evaluate(EvaluateStage("float32", "crop", tiny_project.BACKBONE, replace(CONFIG, runtime="mediapipe")))
+        evaluate(EvaluateStage("float32", "crop", tiny_project.BACKBONE.name, replace(CONFIG, runtime="mediapipe")))
 
 
 @pytest.mark.parametrize(

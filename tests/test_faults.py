@@ -12,17 +12,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.bottlenecks import bottlenecks
-from pipeline.config.bottlenecks import BottlenecksStage
-from pipeline.config.engine import EngineConfig, RayConfig
-from pipeline.errors import PipelineError
-from pipeline.files import layout
+from pipeline.config.engine import EngineConfig
+from pipeline.errors import FullDiskError, PipelineError
+from pipeline.files import layout, write_bytes
 from pipeline.files.os_errors import telling_full_disk
 from pipeline.takes.cache import TakeCache
 from pipeline.takes.engines import LocalEngine
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.staging import staged
-from tests import kill_stages, tiny_models, tiny_project
+from tests import kill_stages, tiny_project
 from tests.conftest import PROJECT
 from tests.test_engines import needs_ray
 from tests.test_takes import job, run
@@ -65,7 +63,7 @@ import pyarrow as pa
 from pipeline.config.application import run_stage
 from pipeline.config.frames import FramesStage
 from pipeline.takes.cache import TakeCache
-from pipeline.config.engine import EngineConfig, RayConfig
+from pipeline.config.engine import EngineConfig
 from pipeline.takes.engines import engine_of
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.runner import map_takes
@@ -83,13 +81,13 @@ def main():
 """
 
 
-ENGINES = {"local": EngineConfig("local", 2), "ray": RayConfig("ray", num_workers=2, address="", max_retries=0)}
+ENGINES = {"local": EngineConfig("local", 2), "ray": EngineConfig("ray", num_workers=2)}
 
 
 @pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=needs_ray)])
 def test_ctrl_c_stops_at_once_and_keeps_what_was_done(folder: Path, engine: str) -> None:
     (folder / "interrupted.py").write_text(f"{INTERRUPTED}\nENGINE = {ENGINES[engine]}\n")
-    settings = ["frames.per_second=1", "frames.width=64"]
+    settings = ["frames.per_second=1", "frames.width=64", "engine=local"]
     code = "import interrupted; interrupted.main()"
     with begin("-c", code, *settings, folder=folder) as process:
         while not list(Path("data").glob(".frames.*/0.parquet")):
@@ -149,13 +147,11 @@ def test_a_full_disk_is_told_and_nothing_is_lost(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_disk_that_is_full_when_the_backbone_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_project.make()
-    stage = BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES["float32"], "head")
-    bottlenecks(stage)
-    layout.backbone("float32").unlink()
+    before = sorted(layout.TUNED_BACKBONE.parent.iterdir())
     fill_disk(monkeypatch)
-    with pytest.raises(PipelineError, match=r"while writing models/backbone/float32.tflite \(.* MB free\)"):
-        bottlenecks(stage)
-    assert list(layout.backbone("float32").parent.iterdir()) == []
+    with pytest.raises(FullDiskError, match=r"while writing models/backbone/tuned.tflite \(.* MB free\)"):
+        write_bytes(layout.TUNED_BACKBONE, b"x")
+    assert sorted(layout.TUNED_BACKBONE.parent.iterdir()) == before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
@@ -169,7 +165,7 @@ def test_a_full_disk_is_told_whatever_a_stage_was_writing(folder: Path) -> None:
     settings = ["split.validation_percent=10", "split.test_percent=10"]
     with begin("-c", "import full; full.main()", *settings, folder=folder) as process:
         _, errors = process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == FullDiskError.exit_status
     assert errors.startswith(f"\nsplit: no space left on the disk while writing {folder} (")
     assert "Traceback" not in errors
 

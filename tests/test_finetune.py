@@ -80,14 +80,14 @@ def tune(folder: Path, monkeypatch: pytest.MonkeyPatch, converted: bytes) -> Cal
 
     def run(**changes: Any) -> bytes:
         finetune(stage(**changes))
-        return layout.converted_backbone("finetune").read_bytes()
+        return layout.TUNED_BACKBONE.read_bytes()
 
     return run
 
 
 def stage(mode: str = "finetune", **changes: Any) -> FinetuneStage:
     training = replace(tiny_project.TRAINING, mode=mode)
-    return FinetuneStage("stretch", tiny_project.BACKBONE, training, replace(CONFIG, **changes))
+    return FinetuneStage("stretch", tiny_project.BACKBONE, training, replace(CONFIG, **changes), tiny_project.ENGINE)
 
 
 def kernels_of(content: bytes) -> list[np.ndarray]:
@@ -116,8 +116,7 @@ def test_a_tuned_backbone_is_better_on_validation_takes_and_the_same_every_time(
     before, after = kernels_of(converted), kernels_of(content)
     changed = [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
     assert changed == [False, False, True, True]  # stem, block 1, block 2, top
-    assert [path.name for path in layout.FINETUNED.iterdir()] == ["converted.tflite"]
-    assert list(layout.FINETUNED.parent.glob(".finetune*")) == []
+    assert {path.name for path in layout.TUNED_BACKBONE.parent.iterdir()} == {"converted.tflite", "tuned.tflite"}
     assert list((layout.TENSORBOARD / "finetune").rglob("events.out.tfevents.*"))
     # equal settings give equal bytes, and no take is computed twice
     assert tune() == content
@@ -149,18 +148,17 @@ def test_pruned_weights_are_zeros_in_float32_and_in_int8(tune: Callable[..., byt
 
 
 def test_in_head_mode_nothing_is_read_and_nothing_heavy_is_imported(folder: Path) -> None:
-    settings = [f"training.{key}={value}" for key, value in vars(replace(tiny_project.TRAINING, mode="head")).items()]
-    settings += [f"finetune.{key}={value}" for key, value in vars(CONFIG).items()]
+    tiny_project.make()
+    (folder / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
     code = (
-        f"import sys; sys.argv[1:] = {['backbone=efficientnet_lite0', 'resize=stretch', *settings]}\n"
-        "from pipeline.finetune import main; main()\n"
+        "import sys; from pipeline.finetune import main; main()\n"
         "print(sorted({'tensorflow', 'keras', 'pandas', 'pyarrow', 'ai_edge_litert'} & set(sys.modules)))"
     )
     printed = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, check=True
     )
     assert printed.stdout == "[]\n"
-    assert "`head`" in (layout.FINETUNED / "not_tuned.txt").read_text()
+    assert layout.TUNED_BACKBONE.read_bytes() == layout.CONVERTED_BACKBONE.read_bytes()
     assert pd.read_csv(layout.FINETUNE_CURVES).empty
 
 
@@ -194,7 +192,7 @@ def test_both_parts_together_are_the_backbone() -> None:
 
 def test_blocks_are_those_of_the_papers() -> None:
     """EfficientNet-B0 has 16 inverted residuals (Table 1), ResNet-50 16 bottlenecks, MobileNet V2 17 (Table 2)."""
-    lite = efficientnet_lite.build(width=1, depth=1, input_pixels=224, mean=127, std=128)
+    lite = efficientnet_lite.build(replace(tiny_project.BACKBONE, width=1.0, depth=1.0, input_pixels=224))
     assert [tensor.shape[1:] for tensor in boundaries(lite)[-3:]] == [(7, 7, 192)] * 3
     assert len(boundaries(lite)) == 16
     for build, num_blocks in ((keras.applications.ResNet50, 16), (keras.applications.MobileNetV2, 17)):

@@ -5,20 +5,23 @@ import pytest
 from PIL import Image
 
 from pipeline.config.frames import FramesConfig, FramesStage
-from pipeline.errors import PipelineError
+from pipeline.errors import InputError, PipelineError
 from pipeline.files import layout
 from pipeline.frames import frames
 from pipeline.images.codec import decode_jpeg
+from pipeline.per_take import frames as per_take_frames
+from pipeline.takes.contents import sha256_of_source
 from pipeline.takes.splits import Block, write_splits
 from pipeline.takes.tables import FRAMES, read_parquet
+from tests import tiny_project
 from tests.clips import solid, write_clip
 
-CONFIG = FramesStage(frames=FramesConfig(per_second=5, width=32, jpeg_quality=95))
+CONFIG = FramesStage(frames=FramesConfig(per_second=5, width=32, jpeg_quality=95), engine=tiny_project.ENGINE)
 EVERYWHERE = [("train", 0.0, 0.4), ("validation", 0.4, 0.7), ("test", 0.7, 1.0)]
 
 
 def add(label: str, take: str, path: Path, spans: list[tuple[str, float, float]] = EVERYWHERE) -> list[Block]:
-    return [Block(label, take, str(path), f"{label}{take}".encode().hex(), *span) for span in spans]
+    return [Block(label, take, str(path), sha256_of_source(path), *span) for span in spans]
 
 
 def clip(name: str, num_frames: int = 20) -> Path:
@@ -78,4 +81,44 @@ def test_every_unreadable_video_is_named_and_nothing_is_written(folder: Path) ->
 def test_a_video_too_short_to_be_cut(folder: Path) -> None:
     write_splits(layout.SPLITS, add("cup", "a.mp4", clip("a.mp4", num_frames=2)))
     with pytest.raises(PipelineError, match=r"label 'cup' has no (validation|test|train) frames"):
+        frames(CONFIG)
+
+
+def test_a_file_replaced_since_the_split_is_refused_and_poisons_no_cache(folder: Path) -> None:
+    first, second = clip("a.mp4").read_bytes(), clip("b.mp4", num_frames=21).read_bytes()
+    write_splits(layout.SPLITS, add("cup", "a.mp4", Path("a.mp4")))
+    Path("a.mp4").write_bytes(second)
+    with pytest.raises(InputError, match=r"a\.mp4 has changed since the takes were split\n(.|\n)*dvc repro"):
+        frames(CONFIG)
+    assert not layout.FRAMES.exists()
+    Path("a.mp4").write_bytes(first)
+    frames(CONFIG)
+    assert read_parquet(layout.FRAMES / "cup/a.mp4.parquet").num_rows == 10
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_splits(layout.SPLITS, add("cup", "a.mp4", clip("a.mp4")))
+
+    def sample_and_touch(path: Path, **settings: object) -> list[object]:
+        path.touch()
+        return []
+
+    monkeypatch.setattr(per_take_frames, "sample_frames", sample_and_touch)
+    with pytest.raises(InputError, match=r"a\.mp4 has changed since"):
+        frames(CONFIG)
+
+
+def test_one_photo_more_in_a_folder_is_a_change(folder: Path) -> None:
+    Path("desk").mkdir()
+    Image.new("RGB", (64, 48)).save("desk/a.png")
+    write_splits(layout.SPLITS, add("cup", "desk", Path("desk")))
+    Image.new("RGB", (64, 48), (9, 9, 9)).save("desk/b.png")
+    with pytest.raises(InputError, match="desk has changed since"):
+        frames(CONFIG)
+
+
+def test_a_take_that_is_gone_is_named(folder: Path) -> None:
+    write_splits(layout.SPLITS, add("cup", "a.mp4", clip("a.mp4")))
+    Path("a.mp4").unlink()
+    with pytest.raises(InputError, match=r"a\.mp4 cannot be read \(No such file or directory\)"):
         frames(CONFIG)

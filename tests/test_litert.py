@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import NUM_FEATURES, PIXELS, SCHEMES, backbone, backbone_model, head, pictures
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ModelError, PipelineError
 from pipeline.litert.flatbuffer import read_model, write_model
 from pipeline.litert.head import append_head
 from pipeline.litert.interpreter import Model
@@ -235,7 +235,7 @@ def test_labels_twice():
 
 
 def test_model_without_labels():
-    with pytest.raises(PipelineError, match=r"without an embedded labels.txt(.|\n)*`quantize` embeds them"):
+    with pytest.raises(PipelineError, match=r"without an embedded labels.txt(.|\n)*`assemble` embeds them"):
         read_labels(classifier())
 
 
@@ -259,6 +259,15 @@ def test_memory_of_the_caller_is_not_the_models(tmp_path):
     beside = measure(path, num_threads=1, num_warmup=0, num_runs=1).peak_memory_bytes
     assert ballast[-1] == 1
     assert beside == pytest.approx(alone, rel=0.2)
+
+
+def test_measuring_ends_by_a_signal(tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'CHECK failed: rows > 0' >&2\nkill -s ABRT $$\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(ModelError, match=r"measures .*m.tflite was ended by SIGABRT; .*:\n    CHECK failed: rows > 0"):
+        measure(Path("m.tflite"), num_threads=1, num_warmup=0, num_runs=1)
 
 
 def test_measuring_what_is_no_model(tmp_path):

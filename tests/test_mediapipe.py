@@ -86,7 +86,7 @@ def test_scoring_with_mediapipe_gives_the_same_metrics(mediapipe, folder):
     write_model("float32")
     found = {}
     for runtime in ("litert", "mediapipe"):
-        evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE, replace(CONFIG, runtime=runtime)))
+        evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE.name, replace(CONFIG, runtime=runtime)))
         found[runtime] = json.loads(layout.metrics("float32").read_text())
     assert set(found["litert"]) == set(found["mediapipe"]) == KEYS
     assert found["mediapipe"]["accuracy"] == found["litert"]["accuracy"]

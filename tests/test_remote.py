@@ -41,7 +41,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def outputs(project: StubProject) -> dict[str, bytes]:
     """Return the content of every file that stages made."""
-    folders = ("data/frames", "data/augmented", "data/bottlenecks", "models", "plots", "metrics")
+    folders = ("build", "data/frames", "data/augmented", "data/bottlenecks", "models", "plots", "metrics")
     files = [file for name in folders for file in (project.folder / name).rglob("*") if file.is_file()]
     return {str(file.relative_to(project.folder)): file.read_bytes() for file in files if file.name != ".gitignore"}
 
@@ -57,7 +57,7 @@ def test_a_clone_pulls_from_s3_what_was_pushed_and_runs_nothing(bucket: None, tm
     project.ran()
 
     clone = project.clone("clone")
-    in_git = {str(layout.ARCHITECTURE), *(f"metrics/{name}.json" for name in (SCHEME, "deployed"))}
+    in_git = {str(layout.ARCHITECTURE), *(f"metrics/{name}.json" for name in (f"schemes/{SCHEME}", "deployed"))}
     assert set(outputs(clone)) == in_git
     clone.run("dvc", "pull")
     assert outputs(clone) == outputs(project)

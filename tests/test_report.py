@@ -19,10 +19,13 @@ CONFIG = ReportConfig(num_calibration_bins=10, num_thumbnails=4)
 NAMES = ("confusion.png", "lost_to_quantization.png", "reliability.png", "tradeoff.png", "worst_errors.png")
 
 
+def stage(deploy: str) -> ReportStage:
+    return ReportStage(deploy, ["float32", "int8"], CONFIG)
+
+
 @pytest.fixture
 def results(folder: Path) -> Path:
     tiny_project.make()
-    tiny_results.write_params("float32", "int8")
     tiny_results.write_scheme("float32", wrong=[1])
     tiny_results.write_scheme("int8", wrong=[1, 4, 8])
     return folder
@@ -36,17 +39,17 @@ def size_of(png: bytes) -> tuple[int, int]:
 def test_all_pictures_are_written_and_no_other_file(results: Path) -> None:
     layout.PICTURES.mkdir(parents=True)
     (layout.PICTURES / "old.png").write_bytes(b"of an earlier version")
-    report(ReportStage("int8", CONFIG))
+    report(stage("int8"))
     assert sorted(path.name for path in layout.PICTURES.iterdir()) == list(NAMES)
     assert sorted(path.name for path in layout.PICTURES.parent.iterdir()) == ["evaluation", "pictures"]
 
 
 def test_equal_results_give_equal_bytes(results: Path) -> None:
-    assert pictures("int8", CONFIG) == pictures("int8", CONFIG)
+    assert pictures(stage("int8")) == pictures(stage("int8"))
 
 
 def test_float32_deployed_is_shown_alone(results: Path) -> None:
-    alone, both = pictures("float32", CONFIG), pictures("int8", CONFIG)
+    alone, both = pictures(stage("float32")), pictures(stage("int8"))
     for name in ("confusion.png", "reliability.png"):
         assert size_of(alone[name])[0] < size_of(both[name])[0]
 
@@ -61,7 +64,7 @@ def test_frames_lost_to_quantization_are_those_that_float32_gets_right(
         return subtitle.encode()
 
     monkeypatch.setattr("pipeline.report.contact_sheet", sheet)
-    made = pictures("int8", CONFIG)
+    made = pictures(stage("int8"))
     assert shown["What float32 gets right and int8 gets wrong"] == [0.86, 0.82]  # frames 4 and 8
     assert shown["The worst errors of int8: surest and wrong"] == [0.89, 0.82, 0.86]  # the surest of each take first
     assert b"3 of 10 test frames, 2 take(s)" in made["worst_errors.png"]
@@ -76,10 +79,10 @@ def test_a_sheet_says_how_many_there_are_more(results: Path, monkeypatch: pytest
 def test_nothing_wrong_is_said_in_a_friendly_way(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.report.message", lambda headline, text: f"{headline}: {text}")
     tiny_results.write_scheme("int8")
-    made = pictures("int8", CONFIG)
+    made = pictures(stage("int8"))
     assert made["worst_errors.png"] == "int8 gets every test frame right: all 10 of them"
     assert str(made["lost_to_quantization.png"]).startswith("int8 loses nothing")
-    assert str(pictures("float32", CONFIG)["lost_to_quantization.png"]).startswith("Nothing is lost")
+    assert str(pictures(stage("float32"))["lost_to_quantization.png"]).startswith("Nothing is lost")
 
 
 def test_a_thumbnail_shows_the_frame_that_the_row_is_about(results: Path) -> None:

@@ -1,10 +1,9 @@
-"""What an edit re-runs, for every parameter and every number in conf/: DVC is asked, and the README has promised.
+"""What an edit re-runs, for every parameter and every number in conf/: DVC is asked, and docs/ has promised.
 
 No stage runs. dvc.lock is written for made-up outputs, a value is edited, and `dvc status` names what is stale.
 """
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -22,11 +21,13 @@ from pipeline.config.backbone_names import architecture_of, bases, resolve
 from pipeline.config.resize import RESIZE_CHOICES
 from pipeline.config.train import MODES
 from pipeline.files import layout
+from pipeline.tools import reruns
 from tests.conftest import PROJECT
 
 PARAMS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
 STAGES: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 ALWAYS = {"check"}  # reads all of params.yaml and conf/, so every edit runs it
+WITHOUT_CODE = {name: stage for name, stage in STAGES.items() if name != "code"}
 # conf files that say how work is spread, kept or logged, never what comes out: no stage may track them.
 HOW_NOT_WHAT = (
     "conf/cache.yaml",
@@ -68,15 +69,7 @@ def another(key: Key, value: Any) -> Any:
     return next(choice for choice in (*choices, f"{value}_2") if choice != value)
 
 
-def promised() -> dict[str, set[str] | None]:
-    """Return what each parameter re-runs according to the README; None where it says `what is new, report`."""
-    section = (PROJECT / "README.md").read_text().split("\n## Parameters\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| `([\w.]+)` \|.*\| ([^|]+) \|$", section, re.MULTILINE)
-    special: dict[str, set[str] | None] = {"what is new, report": None, "nothing": set()}
-    return {name: special[cell] if cell in special else set(cell.split(", ")) for name, cell in rows}
-
-
-PROMISED = promised()
+PROMISED = reruns.reruns(STAGES, PARAMS)  # what docs/pages/reference/parameters.md says
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +78,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(PROJECT / "conf", folder / "conf")
     shutil.copy(PROJECT / "params.yaml", folder)
-    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": without_code(STAGES)}, sort_keys=False))
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": WITHOUT_CODE}, sort_keys=False))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        command = [sys.executable, "-m", "pipeline.architecture", f"backbone={PARAMS['backbone']}"]
+        command = [sys.executable, "-m", "pipeline.architecture"]
         subprocess.run(command, env=os.environ | {"PYTHONPATH": str(PROJECT)}, check=True)
         patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("site_cache")))
         Repo.init(no_scm=True)
@@ -97,12 +90,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 make_up(Path(entry.fs_path))
             repo.commit(force=True)
         yield folder
-
-
-def without_code(stages: dict[str, Any]) -> dict[str, Any]:
-    """Leave the dependencies on code out: no edit here touches them, and DVC would spend most of its time on them."""
-    data = {name: [dep for dep in stage["deps"] if not dep.startswith("pipeline/")] for name, stage in stages.items()}
-    return {name: {**stage, "deps": data[name]} for name, stage in stages.items()}
 
 
 def make_up(path: Path) -> None:
@@ -153,20 +140,14 @@ def test_nothing_is_stale_at_first(project: Path) -> None:
 
 
 @pytest.mark.parametrize("key", [key for key, _ in leaves(PARAMS)], ids=".".join)
-def test_a_parameter_reruns_what_the_readme_says(project: Path, key: Key) -> None:
+def test_a_parameter_reruns_what_the_page_says(project: Path, key: Key) -> None:
     name = ".".join(key)
-    assert name in PROMISED, f"the table in README.md, section Parameters, has no row for `{name}`"
     with edited(project / "params.yaml", key):
         found = stage_names(stale())
-    expected = {"report"} if PROMISED[name] is None else PROMISED[name]
-    assert found == expected, f"an edit of `{name}` re-runs the former; README.md, section Parameters, says the latter"
+    assert found == PROMISED[name], f"an edit of `{name}` re-runs the former; pipeline/tools/reruns.py says the latter"
 
 
-def test_the_readme_lists_no_parameter_that_is_gone() -> None:
-    assert set(PROMISED) == {".".join(key) for key, _ in leaves(PARAMS)}
-
-
-@pytest.mark.parametrize("name", [name for name, stages in PROMISED.items() if stages is None])
+@pytest.mark.parametrize("name", [name for name in PROMISED if reruns.made_by(STAGES, name)])
 def test_one_more_in_a_list_runs_what_is_new(project: Path, name: str) -> None:
     *_, added = PARAMS[name]
     path = project / "dvc.lock"
@@ -201,9 +182,8 @@ def tracked() -> set[tuple[str, str]]:
     found = set()
     for name, stage in STAGES.items():
         for scheme in PARAMS["quantization"] if "matrix" in stage else [""]:
-            for entry in stage.get("params", []):
-                file = str(*entry).replace("${item.scheme}", scheme)
-                found.add((f"{name}@{scheme}" if scheme else name, file))
+            for file, _ in reruns.tracked(stage):
+                found.add((f"{name}@{scheme}" if scheme else name, file.replace("${item.scheme}", scheme)))
     return {(stage, file) for stage, file in found if stage not in ALWAYS}
 
 

@@ -1,16 +1,22 @@
+import io
 import shutil
+import sys
+import tempfile
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import split as split_module
 from pipeline.config.split import SplitConfig, SplitStage
-from pipeline.errors import PipelineError
+from pipeline.errors import InputError, PipelineError
 from pipeline.files import layout
-from pipeline.split import find_sources, split
+from pipeline.split import report, split
 from pipeline.takes.assignment import assign_takes, place_of
+from pipeline.takes.sources import find_sources
 from pipeline.takes.splits import PARTS, TRAIN, Block, Take, read_takes
 
 CONFIG = SplitStage(split=SplitConfig(validation_percent=20, test_percent=20, block_gap_percent=5))
@@ -27,7 +33,7 @@ def fill(names: list[str]) -> None:
 
 
 def refusal() -> str:
-    with pytest.raises(PipelineError) as caught:
+    with pytest.raises(InputError) as caught:
         split(CONFIG)
     assert not layout.SPLITS.exists()
     return str(caught.value)
@@ -102,7 +108,7 @@ def test_few_takes_are_cut_into_blocks_with_gaps_and_it_is_said(
 def test_blocks_share_no_frame() -> None:
     spans = [("train", 0.0, 0.5), ("validation", 0.55, 0.75), ("test", 0.8, 1.0)]
     take = Take("cup", "1", Path("1"), "", tuple(Block("cup", "1", "1", "", *span) for span in spans))
-    indices = [take.indices_of_part(part, 40) for part in PARTS]
+    indices = [take.indices_of_part(part, 40).tolist() for part in PARTS]
     assert indices == [list(range(20)), list(range(22, 30)), list(range(32, 40))]
 
 
@@ -150,6 +156,81 @@ def test_the_same_content_twice(folder: Path) -> None:
     assert "the same content more than once: data/videos/cup/1.mp4, data/videos/pen/2.mp4" in refusal()
 
 
+@pytest.mark.parametrize("names", [["mug/a.jpg", "mug/desk/a.jpg", "mug/floor/a.jpg"], ["pen/a.jpg", "mug/desk/a.jpg"]])
+def test_one_photo_in_several_takes(folder: Path, names: list[str]) -> None:
+    fill(["cup/1.mp4", "mug/1.mp4", "pen/1.mp4"])
+    photos = [layout.PHOTOS / name for name in names]
+    for photo in photos:
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        photo.write_text("one photo")
+    assert f"the same content more than once: {', '.join(sorted(map(str, photos)))}" in refusal()
+
+
+def fill_desk(num_takes: int) -> None:
+    """Write a folder that holds a photo twice, and other takes of the label beside it."""
+    fill(["cup/1.mp4", "cup/2.mp4", "cup/3.mp4"])
+    for name in ["desk/1.jpg", "desk/2.jpg", "desk/3.jpg", *(f"{i}.jpg" for i in range(num_takes - 1))]:
+        (layout.PHOTOS / "pen" / name).parent.mkdir(parents=True, exist_ok=True)
+        (layout.PHOTOS / "pen" / name).write_text(name.replace("3", "1"))
+
+
+def test_a_photo_twice_in_a_folder_is_told_where_the_folder_stays_whole(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill_desk(num_takes=3)
+    split(CONFIG)
+    assert (
+        "data/photos/pen/desk/ holds photos more than once, and each counts as often as it is there: 1.jpg = 3.jpg\n"
+        in (capsys.readouterr().err)
+    )
+
+
+def test_a_photo_twice_in_a_folder_is_refused_where_the_folder_is_cut(folder: Path) -> None:
+    fill_desk(num_takes=1)
+    message = refusal()
+    assert "label 'pen' has only 1 take(s), so data/photos/pen/desk/ must be cut, but it holds photos more" in message
+    assert "more than once: 1.jpg = 3.jpg\n" in message
+
+
+def test_labels_that_cannot_be_cut_are_told_at_once(folder: Path) -> None:
+    fill_desk(num_takes=1)
+    (layout.PHOTOS / "mug").mkdir()
+    (layout.PHOTOS / "mug/1.jpg").write_text("mug")
+    message = refusal()
+    assert message.startswith("2 labels cannot be used:")
+    assert "label 'mug' has only 1 take(s), and a single photo cannot be cut" in message
+    assert "label 'pen' has only 1 take(s), so data/photos/pen/desk/ must be cut" in message
+
+
+PLACES = st.sampled_from(["1.mp4", "2.mp4", "3.mp4", "a.jpg", "desk/a.jpg", "desk/b.jpg", "floor/a.jpg", "floor/b.jpg"])
+TREES = st.dictionaries(st.tuples(st.sampled_from(["cup", "pen"]), PLACES), st.sampled_from("abcdefghijkl"), max_size=8)
+
+
+def plant(tree: dict[tuple[str, str], str]) -> None:
+    for (label, name), content in tree.items():
+        path = (layout.VIDEOS if name.endswith(".mp4") else layout.PHOTOS) / label / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+
+@given(TREES)
+def test_no_content_comes_into_two_parts_or_under_two_labels(tree: dict[tuple[str, str], str]) -> None:
+    whole = {(label, f"{i}.mp4"): f"{label} {i}" for label in ("cup", "pen") for i in (4, 5, 6)}  # enough takes
+    held = {(label, name.split("/")[0], content) for (label, name), content in tree.items()}
+    is_twin = max(Counter(content for *_, content in held).values(), default=0) > 1
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        plant(tree | whole)
+        if is_twin:
+            assert "the same content more than once" in refusal()
+            return
+        split(CONFIG)
+        parts_of = {(take.label, take.name): take.blocks[0].part for take in read_takes(layout.SPLITS)}
+    assert set(parts_of) == {(label, name.split("/")[0]) for label, name in tree | whole}
+    placed = {(content, label, parts_of[label, take]) for label, take, content in held}
+    assert len(placed) == len({content for content, *_ in placed})
+
+
 def test_a_file_that_is_no_take(folder: Path) -> None:
     fill(["cup/1.mp4", "cup/notes.txt", "pen/1.mp4"])
     message = refusal()
@@ -169,10 +250,32 @@ def test_two_single_photos_are_too_few(folder: Path) -> None:
     assert "label 'pen' has only 1 take(s), and a single photo cannot be cut" in refusal()
 
 
+def test_the_report_counts_takes_of_each_label_and_part() -> None:
+    whole = [Block("cup", f"{i}.mp4", "", "", part, 0.0, 1.0) for i, part in enumerate([*PARTS, TRAIN, TRAIN])]
+    cut = [
+        Block("measuring tape", take, "", "", part, i / 3, (i + 1) / 3) for take in "ab" for i, part in enumerate(PARTS)
+    ]
+    assert report(whole + cut).splitlines() == [
+        "split: 2 labels; 3 takes to train, 1 to validate, 1 to test; 2 takes each cut into blocks for all three",
+        "  label           train  validation  test",
+        "  cup                 3           1     1",
+        "  measuring tape  2 each cut into blocks",
+    ]
+    assert report(cut).startswith("split: 1 labels; 2 takes each cut into blocks for all three\n")
+
+
+def test_progress_is_told_where_there_is_no_screen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill([f"{label}/{i}.mp4" for label in ("cup", "pen") for i in range(3)])
+    monkeypatch.setattr(split_module, "_SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    split(CONFIG)
+    assert sys.stderr.getvalue().startswith("split: 0 of 6 files read\nsplit: 1 of 6 files read\n")
+
+
 def test_a_split_file_changed_by_hand(folder: Path) -> None:
     layout.SPLITS.parent.mkdir()
     layout.SPLITS.write_text("a,b\n1,2\n")
-    with pytest.raises(PipelineError, match=r"data/splits.csv cannot be read"):
+    with pytest.raises(InputError, match=r"data/splits.csv cannot be read"):
         read_takes(layout.SPLITS)
 
 

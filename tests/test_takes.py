@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
-from pipeline.takes.cache import CACHE_VARIABLE, TakeCache, cache_folder, key_of
+from pipeline.keys.key import hash_of
+from pipeline.takes.cache import CACHE_VARIABLE, TakeCache, cache_folder
 from pipeline.takes.engines import LocalEngine
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.main_project import main_project
@@ -32,7 +33,7 @@ def broken(name: str) -> pa.Table:
 
 
 def job(name: str, compute: object = table) -> TakeJob:
-    return TakeJob(name, Path(f"{name}.parquet"), key_of({"name": name}), partial(compute, name))  # type: ignore[arg-type]
+    return TakeJob(name, Path(f"{name}.parquet"), hash_of({"name": name}), partial(compute, name))  # type: ignore[arg-type]
 
 
 def run(jobs: list[TakeJob], folder: Path, cache: TakeCache) -> dict[str, bytes]:
@@ -224,7 +225,7 @@ def test_a_bad_take_is_named_and_the_old_outputs_stay(tmp_path: Path) -> None:
         run([job("b", broken), job("cup/2"), job("a", broken)], tmp_path / "out", cache)
     assert {path.name for path in tmp_path.iterdir()} == {"out", "cache"}
     assert (tmp_path / "out/cup/1.parquet").read_bytes() == before["cup/1.parquet"]
-    assert cache.get(key_of({"name": "cup/2"})) is not None
+    assert cache.get(hash_of({"name": "cup/2"})) is not None
 
 
 @given(st.binary(max_size=100), st.integers(0, 200), st.integers(1, 255))

@@ -14,8 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save
 
-from pipeline.bottlenecks import bottlenecks
-from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.config.train import TrainStage
 from pipeline.errors import ModelError
 from pipeline.files import layout
@@ -36,7 +34,7 @@ def blobs(num_each: tuple[int, int], seed: int = 0) -> Examples:
 
 def test_a_head_learns_and_its_file_holds_the_best_checkpoint(folder: Path) -> None:
     tiny_project.make()
-    bottlenecks(BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES["int8"], "head"))
+    tiny_project.make_bottlenecks(tiny_models.SCHEMES["int8"])
     train(TrainStage("int8", tiny_project.TRAINING))
     curves = pd.read_csv(layout.training_curves("int8"))
     assert list(curves["step"]) == [20, 40, 60]
@@ -83,7 +81,7 @@ def test_class_weights_average_to_one() -> None:
 
 def test_examples_are_frames_and_copies_to_train_but_frames_alone_to_validate(folder: Path) -> None:
     tiny_project.make()
-    bottlenecks(BottlenecksStage("stretch", tiny_project.BACKBONE, tiny_models.SCHEMES["float32"], "head"))
+    tiny_project.make_bottlenecks(tiny_models.SCHEMES["float32"])
     takes = read_takes(layout.SPLITS)
     counts = {part: len(read_examples(layout.bottlenecks("float32"), takes, part)) for part in ("train", "validation")}
     assert counts == {"train": 2 * 2 * tiny_project.NUM_FRAMES, "validation": 2 * tiny_project.NUM_FRAMES}

@@ -11,9 +11,9 @@ from safetensors.numpy import save_file
 
 from bench.architectures import pictures
 from pipeline.backbones import applications, efficientnet_lite
-from pipeline.backbones.build import build_backbone, convert, largest_difference
+from pipeline.backbones.build import build_backbone
 from pipeline.backbones.imagenet import weights_folder, weights_url
-from pipeline.backbones.quiet_tensorflow import keras, tensorflow
+from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.backbones.random_weights import set_random_weights
 from pipeline.backbones.torch_weights import read_state_dict, weights_of_package
 from pipeline.backbones.weight_files import sha256_of_folder
@@ -315,64 +315,6 @@ def test_timms_names_of_an_efficientnet_lite():
     assert set(found) == set(tensors)
     assert all(found[name] is tensors[name] for name in tensors)
     assert efficientnet_lite.without_timm_names(tensors) is tensors
-
-
-def own(path, **changes):
-    return at(path, "own_model", **{"width": 1.0, "feature_length": 8, **changes})
-
-
-@pytest.fixture
-def extractor():
-    """A model of one's own: float pictures in, feature maps out."""
-    keras.utils.set_random_seed(0)
-    image = keras.Input((32, 32, 3))
-    return keras.Model(image, keras.layers.Conv2D(8, 3, 2, activation="relu", padding="same")(image))
-
-
-@pytest.mark.parametrize("form", ["keras", "saved_model"])
-def test_a_model_of_ones_own(extractor, tmp_path, form, capfd):
-    path = tmp_path / ("own.keras" if form == "keras" else "own")
-    extractor.save(path) if form == "keras" else extractor.export(path, verbose=False)
-    model = build_backbone(own(path, mean=[10.0, 20.0, 30.0], std=[2.0]))
-    x = pictures(2, 32)
-    reference = np.asarray(extractor((x - np.array([10.0, 20.0, 30.0])) / 2)).mean((1, 2))
-    np.testing.assert_allclose(np.concatenate([model(picture[None]) for picture in x]), reference, rtol=1e-4)
-    assert largest_difference(model, convert(model), x) < 1e-4
-
-
-def test_a_lambda_layer_does_not_run(tmp_path):
-    image = keras.Input((32, 32, 3))
-    path = tmp_path / "evil.keras"
-    keras.Model(image, keras.layers.Lambda(lambda x: x)(image)).save(path)
-    error = refusal(own(path))
-    assert "Lambda" in error.found
-    assert "without Lambda" in error.expected
-
-
-def test_a_saved_model_that_touches_files_does_not_run(tmp_path):
-    module, victim = tensorflow.Module(), tmp_path / "victim"
-
-    @tensorflow.function(input_signature=[tensorflow.TensorSpec((None, 32, 32, 3))])
-    def serve(image):
-        tensorflow.io.write_file(str(victim), "written")
-        return tensorflow.reduce_mean(image, (1, 2))
-
-    tensorflow.saved_model.save(module, str(tmp_path / "evil"), signatures=serve)
-    assert "WriteFile" in refusal(own(tmp_path / "evil")).found
-    assert not victim.exists()
-
-
-def test_a_model_of_another_input_or_file_is_refused(extractor, tmp_path):
-    extractor.save(tmp_path / "own.keras")
-    assert (
-        "does not take a float32 picture [1, 48, 48, 3]" in refusal(own(tmp_path / "own.keras", input_pixels=48)).found
-    )
-    (tmp_path / "own.h5").write_bytes(b"")
-    assert "it is no .keras file" in refusal(own(tmp_path / "own.h5")).found
-    (tmp_path / "broken.keras").write_bytes(b"zip")
-    assert "broken.keras" in refusal(own(tmp_path / "broken.keras")).found
-    (tmp_path / "empty").mkdir()
-    assert "there is no saved_model.pb in it" in refusal(own(tmp_path / "empty")).found
 
 
 def test_the_hash_of_a_folder_sees_names_and_contents(tmp_path):

@@ -4,10 +4,16 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from pipeline.bottlenecks import bottlenecks
 from pipeline.config.backbone import BackboneConfig
+from pipeline.config.bottlenecks import BottlenecksStage
+from pipeline.config.engine import EngineConfig
+from pipeline.config.quantization import QuantizationConfig
+from pipeline.config.quantize import QuantizeStage
 from pipeline.config.train import TrainingConfig
 from pipeline.files import layout, write_bytes
 from pipeline.images.codec import encode_jpeg
+from pipeline.quantize import quantize
 from pipeline.takes.splits import PARTS, Block, write_splits
 from pipeline.takes.tables import AUGMENTED, FRAMES, to_parquet
 from tests import tiny_models
@@ -43,6 +49,7 @@ TRAINING = TrainingConfig(
     seed=0,
 )
 NUM_FRAMES = 5
+ENGINE = EngineConfig("local", 0)
 
 
 def picture(label: int, seed: int) -> np.ndarray:
@@ -72,6 +79,13 @@ def make() -> None:
             rows = pa.table([ids, [1] * NUM_FRAMES, times, images[::-1]], schema=AUGMENTED)
             write_bytes(layout.AUGMENTED / block.label / f"{block.take}.parquet", to_parquet(rows))
     write_bytes(layout.CONVERTED_BACKBONE, tiny_models.backbone())
+    write_bytes(layout.TUNED_BACKBONE, tiny_models.backbone())
     layout.CALIBRATION.mkdir(parents=True)
     for seed in range(50):
         Image.fromarray(picture(seed % 2, 1000 + seed)).save(layout.CALIBRATION / f"{seed:02d}.png")
+
+
+def make_bottlenecks(quantization: QuantizationConfig, resize: str = "stretch") -> None:
+    """Run the stages `quantize` and `bottlenecks` of one scheme."""
+    quantize(QuantizeStage(resize, quantization))
+    bottlenecks(BottlenecksStage(resize, quantization, ENGINE))

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
@@ -47,8 +46,3 @@ def predictions(wrong: Sequence[int] = ()) -> pd.DataFrame:
         take = f"{actual}/test.mp4"
         rows.append((f"{3 * label + 2}-{index}", take, actual, predicted, 0.9 - number / 100, is_right))
     return pd.DataFrame(rows, columns=["frame_id", "take", "actual", "predicted", "probability", "is_right"])
-
-
-def write_params(*schemes: str) -> None:
-    """Write as much of params.yaml as stages read by themselves."""
-    write_text(Path("params.yaml"), f"quantization: [{', '.join(schemes)}]\n")

@@ -12,10 +12,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from pipeline.backbones.normalization import normalized
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.config.backbone import BackboneConfig
 from pipeline.config.backbone_names import file_of
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError
 
 _WORD_START = re.compile(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])")  # Keras: ZeroPadding2D is zero_padding2d
 _AUTOMATIC_NAME = re.compile(r"([a-z0-9_]*?[a-z0-9])(?:_(\d+))?")
@@ -34,11 +35,11 @@ def network(config: BackboneConfig, num_classes: int | None = None) -> keras.Mod
         layers that do.
 
     Raises:
-        PipelineError: There is no such application, it has no such width, or the picture is too small for it.
+        ConfigurationError: There is no such application, it has no such width, or the picture is too small for it.
     """
     constructor = _constructor(config)
     if config.input_pixels < config.min_input_pixels:
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"input_pixels: {config.input_pixels}",
             expected=f"at least {config.min_input_pixels}, the smallest picture that {config.name} takes",
             remedy="raise input_pixels in conf/backbone/; 128 and more are sensible for pretrained weights",
@@ -51,7 +52,7 @@ def network(config: BackboneConfig, num_classes: int | None = None) -> keras.Mod
     if "alpha" in accepted:
         arguments["alpha"] = config.width
     elif config.width != 1:
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"width: {config.width} in {file_of(config.name)}",
             expected=f"1.0; {config.application} comes in no other width",
             remedy="write width: 1.0, or choose an architecture with widths, such as mobilenet_v1 or mobilenet_v2",
@@ -70,9 +71,13 @@ def on_pictures(source: keras.Model, config: BackboneConfig, batch_size: int | N
     Returns:
         A flat model (no model within it) from "image", uint8 [batch_size, p, p, 3], RGB 0..255, to "features". Its
         layers have the names that Keras gives them in a new process.
+
+    Raises:
+        ConfigurationError: mean or std cannot be used (see `normalized`).
     """
     image = keras.Input(source.input.shape[1:], batch_size=batch_size, dtype="uint8", name="image")
-    copier = _Copier(source, image, normalized(image, config))
+    # BGR weights are swapped below instead
+    copier = _Copier(source, image, normalized(image, config, "pixel_normalization", channels="rgb"))
     copied = keras.models.clone_model(
         source, input_tensors=image, clone_function=copier.copy, call_function=copier.call
     )
@@ -93,24 +98,6 @@ def leaves(source: keras.Model) -> dict[str, keras.layers.Layer]:
     for layer in source.layers:
         found |= leaves(layer) if isinstance(layer, keras.Model) else {names.get(layer.name, layer.name): layer}
     return found
-
-
-def normalized(image: keras.KerasTensor, config: BackboneConfig) -> keras.KerasTensor:
-    """Append (pixel - mean) / std, as one multiplication and one addition, which stay plain when quantized.
-
-    Args:
-        image: uint8 [n, h, w, 3], RGB 0..255.
-        config: `mean` and `std` hold one number, or three in the order red, green, blue.
-
-    Returns:
-        float32 [n, h, w, 3]; `image` in float32 where nothing is to be done.
-    """
-    scale = [1 / std for std in config.std]
-    offset = [-mean / std for mean, std in zip(*_same_length(config.mean, config.std), strict=True)]
-    single = len(scale) == len(offset) == 1
-    return keras.layers.Rescaling(
-        scale[0] if single else scale, offset[0] if single else offset, name="pixel_normalization"
-    )(image)
 
 
 class _LayerNormalization(keras.layers.LayerNormalization):  # type: ignore[misc]  # Keras is untyped
@@ -183,15 +170,10 @@ def _names_of_a_new_process(source: keras.Model) -> dict[str, str]:
 def _constructor(config: BackboneConfig) -> Callable[..., keras.Model]:
     names = [name for name in dir(keras.applications) if name[0].isupper()]
     if config.application not in names:
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"application: {config.application} in {file_of(config.name)}",
             expected=f"one of {', '.join(names)}",
             remedy="correct application in that file",
         )
     constructor: Callable[..., keras.Model] = getattr(keras.applications, config.application)
     return constructor
-
-
-def _same_length(mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
-    length = max(len(mean), len(std))
-    return (mean * length if len(mean) == 1 else mean), (std * length if len(std) == 1 else std)

@@ -13,7 +13,6 @@ from pipeline.backbones import applications, efficientnet_lite, keras_file
 from pipeline.backbones.imagenet import imagenet_weights
 from pipeline.backbones.quiet_tensorflow import keras, tensorflow
 from pipeline.backbones.random_weights import set_random_weights
-from pipeline.backbones.silence import silenced
 from pipeline.backbones.torch_weights import read_state_dict, weights_of_package
 from pipeline.backbones.weight_files import (
     KERAS_SUFFIXES,
@@ -25,7 +24,8 @@ from pipeline.backbones.weight_files import (
 )
 from pipeline.config.backbone import BackboneConfig, expected_feature_length
 from pipeline.config.backbone_names import file_of
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError
+from pipeline.processes.silence import silenced
 
 # Endings of files that `weights` in conf/backbone/ may name.
 SUFFIXES = (".h5", ".hdf5", ".safetensors", ".pth")
@@ -47,14 +47,16 @@ def build_backbone(config: BackboneConfig, *, classifier: bool = False, batch_si
         It is flat (no model within it), unless its family is keras_file.
 
     Raises:
-        PipelineError: The configuration names no known family or kind of weights, or does not fit the weights; the
-            weights are missing, damaged or other ones; or the picture is too small.
+        ConfigurationError: The configuration names no known family or kind of weights, its feature_length, mean or std
+            is wrong, or the picture is too small.
+        ModelError: The weights are missing, damaged, other ones, or those of another network.
+        MissingPackageError: The package with the weights is not installed.
     """
     _check_choice(config, "family", tuple(FAMILIES))
     model = FAMILIES[config.family](config, classifier, batch_size)
     feature_length, expected = int(model.get_layer("features").output.shape[-1]), expected_feature_length(config)
     if feature_length != expected:
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"feature_length: {expected} in {file_of(config.name)}",
             expected=f"{feature_length}, the length of this architecture's feature vector",
             remedy=f"write feature_length: {feature_length}",
@@ -63,15 +65,8 @@ def build_backbone(config: BackboneConfig, *, classifier: bool = False, batch_si
 
 
 def _efficientnet_lite(config: BackboneConfig, classifier: bool, batch_size: int | None) -> keras.Model:
-    model = efficientnet_lite.build(
-        width=config.width,
-        depth=config.depth,
-        input_pixels=config.input_pixels,
-        mean=config.mean[0],
-        std=config.std[0],
-        num_classes=NUM_IMAGENET_CLASSES if classifier else None,
-        batch_size=batch_size,
-    )
+    num_classes = NUM_IMAGENET_CLASSES if classifier else None
+    model = efficientnet_lite.build(config, num_classes=num_classes, batch_size=batch_size)
     if config.weights == "random":
         set_random_weights(model)
     elif config.weights == "package":
@@ -84,7 +79,7 @@ def _efficientnet_lite(config: BackboneConfig, classifier: bool, batch_size: int
 
 def _application(config: BackboneConfig, classifier: bool, batch_size: int | None) -> keras.Model:
     if classifier:
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"the ImageNet classifier of {config.name}",
             expected="a backbone of the family efficientnet_lite; the weights of the others come without classifier",
             remedy="ask for features, or for another backbone",
@@ -106,7 +101,7 @@ def _keras_file(config: BackboneConfig, _classifier: bool, batch_size: int | Non
 def _load_path(model: keras.Model, config: BackboneConfig, load_others: Callable[[keras.Model, Path], None]) -> None:
     """Load weights from the file that `weights` names."""
     if Path(config.weights).suffix not in SUFFIXES:
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"weights: {config.weights} in {file_of(config.name)}",
             expected="`package` (efficientnet_lite), `imagenet` (applications), `random`, or the path of a file "
             f"that ends in {', '.join(SUFFIXES)}",
@@ -182,7 +177,7 @@ def _named_output(model: keras.Model, image: keras.KerasTensor) -> dict[str, ker
 
 def _check_choice(config: BackboneConfig, key: str, choices: tuple[str, ...]) -> None:
     if getattr(config, key) not in choices:
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"{key}: {getattr(config, key)} in {file_of(config.name)}",
             expected=f"one of {', '.join(choices)}",
             remedy=f"correct {key} in that file",

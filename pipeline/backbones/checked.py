@@ -6,7 +6,7 @@ import numpy.typing as npt
 from pipeline.backbones.build import convert, largest_difference
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.config.backbone import BackboneConfig
-from pipeline.errors import PipelineError
+from pipeline.errors import ModelError
 
 MAX_DIFFERENCE = 1e-4  # between Keras and LiteRT, as a share of the largest feature; rounding alone gives about 1e-6
 
@@ -23,12 +23,12 @@ def convert_checked(model: keras.Model, config: BackboneConfig) -> tuple[bytes, 
         largest feature.
 
     Raises:
-        PipelineError: If LiteRT answers differently than Keras.
+        ModelError: If LiteRT answers differently than Keras.
     """
     content = convert(model)
     difference = largest_difference(model, content, _probes(config.input_pixels))
     if not difference <= MAX_DIFFERENCE:  # also refuses NaN
-        raise PipelineError(
+        raise ModelError(
             found=f"the converted {config.name} differs from Keras by {difference:.2g}",
             expected=f"features within {MAX_DIFFERENCE:g} of the largest",
             remedy="a TensorFlow or LiteRT of another version than the lock file's may be installed: run `make setup`",

@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.backbones.normalization import normalized
 from pipeline.backbones.quiet_tensorflow import keras
-from pipeline.errors import PipelineError
+from pipeline.config.backbone import BackboneConfig
+from pipeline.errors import ConfigurationError, ModelError
 
 NUM_STEM_CHANNELS = 32
 FEATURE_LENGTH = 1280
@@ -56,24 +58,13 @@ STAGES = (
 )
 
 
-def build(
-    *,
-    width: float,
-    depth: float,
-    input_pixels: int,
-    mean: float,
-    std: float,
-    num_classes: int | None = None,
-    batch_size: int | None = 1,
-) -> keras.Model:
+def build(config: BackboneConfig, *, num_classes: int | None = None, batch_size: int | None = 1) -> keras.Model:
     """Build the network with random weights.
 
     Args:
-        width: Factor on the number of channels of every stage; stem and head keep theirs.
-        depth: Factor on the number of blocks of every stage but the first and the last.
-        input_pixels: Width and height of the input, at least 32; it need not be a multiple of anything.
-        mean: The graph computes (pixel - mean) / std.
-        std: See mean.
+        config: width is a factor on the number of channels of every stage (stem and head keep theirs), depth one on
+            the number of blocks of every stage but the first and the last; input_pixels is at least 32 and need not be
+            a multiple of anything.
         num_classes: None for the feature vector; a number for a classifier on top of it.
         batch_size: Pictures a call; None for any number.
 
@@ -82,18 +73,19 @@ def build(
         [batch_size, 1280], 0..6, or to "fc", float32 probabilities [batch_size, num_classes].
 
     Raises:
-        PipelineError: input_pixels is too small.
+        ConfigurationError: input_pixels is too small, or mean or std cannot be used (see `normalized`).
     """
+    input_pixels = config.input_pixels
     if input_pixels < MIN_INPUT_PIXELS:
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"input_pixels: {input_pixels}",
             expected=f"at least {MIN_INPUT_PIXELS}; EfficientNet-Lite halves the picture five times",
             remedy="raise input_pixels in conf/backbone/; 128 to 260 are sensible for pretrained weights",
         )
     image = keras.Input((input_pixels, input_pixels, 3), batch_size=batch_size, dtype="uint8", name="image")
-    x = keras.layers.Rescaling(1 / std, -mean / std, name="normalization")(image)
+    x = normalized(image, config, "normalization", channels=config.channels)
     x = _convolution(x, "_conv_stem", "_bn0", NUM_STEM_CHANNELS, kernel_pixels=3, stride_pixels=2)
-    x = _blocks(x, width, depth)
+    x = _blocks(x, config.width, config.depth)
     x = _convolution(x, "_conv_head", "_bn1", FEATURE_LENGTH)
     x = keras.layers.GlobalAveragePooling2D(name="features")(x)
     if num_classes is not None:
@@ -111,7 +103,7 @@ def load_weights(model: keras.Model, state_dict: dict[str, np.ndarray], name: st
         name: What to call the weights in errors.
 
     Raises:
-        PipelineError: A layer finds no weights or weights of another shape, or weights find no layer.
+        ModelError: A layer finds no weights or weights of another shape, or weights find no layer.
     """
     unused = {key for key in state_dict if not key.endswith(".num_batches_tracked")}
     if "fc" not in {layer.name for layer in model.layers}:
@@ -126,7 +118,7 @@ def load_weights(model: keras.Model, state_dict: dict[str, np.ndarray], name: st
         )
         unused -= {key for key, _ in entries}
     if unused:
-        raise PipelineError(
+        raise ModelError(
             found=f"{name} has weights that no layer of the model takes: {', '.join(sorted(unused))}",
             expected="the weights of this very architecture",
             remedy="make width and depth in conf/backbone/ those that the weights were trained with",
@@ -186,7 +178,7 @@ def _block(x: keras.KerasTensor, prefix: str, stage: Stage) -> keras.KerasTensor
         use_bias=False,
         name=_layer_name(f"{prefix}._depthwise_conv"),
     )
-    y = _normalized(depthwise(y), f"{prefix}._bn1")
+    y = _batch_normalized(depthwise(y), f"{prefix}._bn1")
     y = _convolution(y, f"{prefix}._project_conv", f"{prefix}._bn2", stage.num_channels, activation=False)
     if stage.stride_pixels == 1 and num_channels == stage.num_channels:
         y = keras.layers.Add(name=_layer_name(f"{prefix}._add"))([x, y])
@@ -207,10 +199,10 @@ def _convolution(
     convolution = keras.layers.Conv2D(
         num_channels, kernel_pixels, stride_pixels, "same", use_bias=False, name=_layer_name(convolution_name)
     )
-    return _normalized(convolution(x), norm_name, activation=activation)
+    return _batch_normalized(convolution(x), norm_name, activation=activation)
 
 
-def _normalized(x: keras.KerasTensor, name: str, *, activation: bool = True) -> keras.KerasTensor:
+def _batch_normalized(x: keras.KerasTensor, name: str, *, activation: bool = True) -> keras.KerasTensor:
     x = keras.layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, name=_layer_name(name))(x)
     return keras.layers.ReLU(6.0, name=_layer_name(f"{name}-relu6"))(x) if activation else x
 
@@ -258,7 +250,7 @@ def _entry(
     if value is not None and axes is not None and value.ndim == len(axes):
         value = value.transpose(axes)
     if value is None or value.shape != shape:
-        raise PipelineError(
+        raise ModelError(
             found=f"{name} finds no {key}" if value is None else f"{name} finds {key} of shape {value.shape}",
             expected=f"an entry {key} of shape {shape} (in Keras' order of axes)",
             remedy="make width and depth in conf/backbone/ those that the weights were trained with",

@@ -18,7 +18,7 @@ from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.config.backbone import BackboneConfig
 from pipeline.config.backbone_names import file_of
 from pipeline.config.plain import CONF_FOLDER
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError, ModelError
 from pipeline.files.os_errors import telling_full_disk
 from pipeline.takes.main_project import main_project
 
@@ -34,7 +34,9 @@ def imagenet_weights(config: BackboneConfig) -> Path:
             that has no weights of its own those of the next larger one are taken.
 
     Raises:
-        PipelineError: There are no such weights, the file cannot be fetched, or it is not what its authors published.
+        ConfigurationError: There are no such weights.
+        ModelError: The file cannot be fetched, or it is not what its authors published.
+        FullDiskError: There is no room for it.
     """
     url = weights_url(config)
     path = weights_folder() / url.rpartition("/")[2]
@@ -45,7 +47,7 @@ def imagenet_weights(config: BackboneConfig) -> Path:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder, telling_full_disk(path):
         fetched = _fetched(url, Path(folder), path, config)
         if not _is_published(fetched, config.weights_hashes):
-            raise PipelineError(
+            raise ModelError(
                 found=f"what {url} gave is not the file that its authors published ({fetched.stat().st_size} bytes)",
                 expected=f"a file with one of the hashes {', '.join(config.weights_hashes)}",
                 remedy="try again; if a proxy answers in the server's place, put the right file at "
@@ -64,10 +66,10 @@ def weights_url(config: BackboneConfig) -> str:
     """Return the address of the weights for a backbone's width and input size.
 
     Raises:
-        PipelineError: None are published for this architecture or width.
+        ConfigurationError: None are published for this architecture or width.
     """
     if not config.weights_url or (config.widths and config.width not in config.widths):
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"weights: imagenet in {file_of(config.name)}, with width {config.width}",
             expected=f"one of the widths {config.widths}" if config.weights_url else "a weights_url to fetch them from",
             remedy="choose one of them" if config.weights_url else "name a file of your own as `weights`",
@@ -97,8 +99,8 @@ def _fetched(url: str, folder: Path, path: Path, config: BackboneConfig) -> Path
         raise _not_fetched(url, path, config, error) from error
 
 
-def _not_fetched(url: str, path: Path, config: BackboneConfig, error: Exception) -> PipelineError:
-    return PipelineError(
+def _not_fetched(url: str, path: Path, config: BackboneConfig, error: Exception) -> ModelError:
+    return ModelError(
         found=f"the ImageNet weights of {config.name} are not here, and cannot be fetched from {url} ({error})",
         expected="a network, or the file in the project's cache",
         remedy=f"fetch that address on any machine and put the file at {path}; or choose a backbone whose weights come"
@@ -109,7 +111,7 @@ def _not_fetched(url: str, path: Path, config: BackboneConfig, error: Exception)
 def _without_download() -> list[str]:
     """Return the choices of conf/backbone/ whose weights are installed with the project."""
     files = sorted((CONF_FOLDER / "backbone").glob("*.yaml"))
-    return [file.stem for file in files if yaml.safe_load(file.read_text())["weights"] == "package"]
+    return [file.stem for file in files if yaml.safe_load(file.read_text(encoding="utf-8"))["weights"] == "package"]
 
 
 def _is_published(path: Path, hashes: list[str]) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 
-from pipeline.backbones.silence import silenced
+from pipeline.processes.silence import silenced
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # the only backend that the converter takes, whatever ~/.keras says
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors still raise

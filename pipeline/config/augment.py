@@ -10,7 +10,21 @@ from pipeline.config.ranges import at_least, between
 
 @dataclass
 class AugmentConfig:
-    """How train frames are varied. The first four after `copies` mean what they mean in retrain.py."""
+    """How train frames are varied. The first four after `copies` mean what they mean in retrain.py.
+
+    Attributes:
+        copies: Varied copies of each train frame, beside the frame itself.
+        flip_left_right: Whether half of the copies are mirrored; false if left and right matter (text, traffic signs).
+        random_crop: Percent of margin that a crop may cut away.
+        random_scale: Percent that a picture may be enlarged by.
+        random_brightness: Percent by which brightness goes up or down, 0 to 100.
+        rotation_degrees: Degrees that a picture may be turned by, either way, 0 to 180.
+        hue_degrees: Degrees that colours turn by around grey, either way, 0 to 180.
+        random_saturation: Percent by which saturation goes up or down, 0 to 100.
+        blur_pixels: Largest standard deviation of a Gaussian blur, in pixels of the stored frame.
+        min_jpeg_quality: Lowest JPEG quality that a copy is stored with, 1 to max_jpeg_quality.
+        max_jpeg_quality: Highest JPEG quality that a copy is stored with, up to 100.
+    """
 
     copies: int = MISSING
     flip_left_right: bool = MISSING

@@ -11,7 +11,13 @@ CHANNELS = ("rgb", "bgr")
 
 @dataclass
 class PublishedFigures:
-    """What the authors published for one width and resolution; None where they published nothing."""
+    """What the authors published for one width and resolution; None where they published nothing.
+
+    Attributes:
+        num_parameters: With the ImageNet classifier.
+        num_multiply_adds: For one picture.
+        imagenet_top1_percent: In float32, percent of the validation pictures.
+    """
 
     num_parameters: int | None = None
     num_multiply_adds: int | None = None

@@ -13,7 +13,7 @@ class CacheConfig:
     """How large the take cache may grow.
 
     Attributes:
-        max_bytes: Size above which the results least recently used are removed.
+        max_bytes: Bytes above which the results least recently used are removed; what the running stage uses stays.
     """
 
     max_bytes: int = MISSING

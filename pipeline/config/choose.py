@@ -22,8 +22,8 @@ class Targets:
     """What a model should cost at most; None is no target.
 
     Attributes:
-        latency_ms: Median time of one picture in LiteRT on this machine.
-        size_bytes: Of model.tflite.
+        latency_ms: Milliseconds, median of one picture in LiteRT on this machine (not on the phone); null is no target.
+        size_bytes: Bytes of model.tflite; null is no target.
     """
 
     latency_ms: float | None = None

@@ -24,8 +24,8 @@ class FinetuneConfig:
         train_batch_size: Frames a step.
         freeze_batch_norm: Whether batch normalizations keep their statistics, scales and shifts.
         patience: Epochs without a smaller validation loss after which training stops.
-        pruning_percent: Share of the weights of the tuned convolutions that end up as zeros.
-        pruning_end_percent: Share of all steps after which that many are zeros.
+        pruning_percent: Percent of the weights of the tuned convolutions that end up as zeros, 0 to 95; 0 means none.
+        pruning_end_percent: Percent of all steps after which that many are zeros; in the others the rest recovers.
         pruning_interval_steps: Steps between two choices of the weights that are zeros.
     """
 

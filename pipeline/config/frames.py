@@ -10,7 +10,13 @@ from pipeline.config.ranges import above, at_least, between
 
 @dataclass
 class FramesConfig:
-    """How takes become frames."""
+    """How takes become frames.
+
+    Attributes:
+        per_second: Frames taken from a second of video; more than the video has means all.
+        width: Pixels; wider pictures are scaled down to this, narrower ones stay.
+        jpeg_quality: Quality of the stored JPEG, 1 to 100.
+    """
 
     per_second: float = MISSING
     width: int = MISSING

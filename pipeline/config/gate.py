@@ -13,12 +13,13 @@ class GateConfig:
     """Limits that a model must keep to be deployed, each a number or null (no limit).
 
     Attributes:
-        min_accuracy: Of single test frames, 0..1.
-        min_take_accuracy: Of takes, whose frames vote, 0..1.
-        max_accuracy_drop: Accuracy of float32 minus this model's, -1..1.
-        min_agreement_with_float32: Share of test frames on which both say the same, 0..1.
-        max_size_bytes: Of model.tflite.
-        max_latency_ms_p50: Median time of one picture, as the stage `evaluate` measured it on this machine.
+        min_accuracy: Share of test frames that are right, 0 to 1; null is no limit.
+        min_take_accuracy: Share of test takes that are right when their frames vote, 0 to 1; null is no limit.
+        max_accuracy_drop: Accuracy of float32 minus this model's, -1 to 1; null is no limit.
+        min_agreement_with_float32: Share of test frames on which both say the same, 0 to 1; null is no limit.
+        max_size_bytes: Bytes of model.tflite; null is no limit.
+        max_latency_ms_p50: Milliseconds, median of one picture, as the stage `evaluate` measured it on this machine
+            (not on the phone); null is no limit.
     """
 
     min_accuracy: float | None = MISSING

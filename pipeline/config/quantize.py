@@ -13,10 +13,8 @@ class QuantizeStage:
 
     Attributes:
         resize: How calibration pictures become inputs: `stretch` (what phones do), `crop` or `pad`.
-        backbone: Name of the backbone, for messages.
         quantization: The scheme.
     """
 
     resize: str = MISSING
-    backbone: str = MISSING
     quantization: QuantizationConfig = MISSING

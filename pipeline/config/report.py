@@ -9,7 +9,12 @@ from pipeline.config.ranges import between
 
 @dataclass
 class ReportConfig:
-    """How much the pictures show."""
+    """How much the pictures show.
+
+    Attributes:
+        num_calibration_bins: Bars of a reliability diagram, 2 to 100; as in conf/evaluate.yaml.
+        num_thumbnails: Frames on a contact sheet, at most, 1 to 300.
+    """
 
     num_calibration_bins: int = MISSING
     num_thumbnails: int = MISSING

@@ -10,7 +10,14 @@ from pipeline.errors import ConfigurationError
 
 @dataclass
 class SplitConfig:
-    """How many of 100 takes go to each part; the rest is for training."""
+    """How many of 100 takes go to each part; the rest is for training.
+
+    Attributes:
+        validation_percent: Percent of a label's takes that choose the best checkpoint; at least one take, 1 to 90.
+        test_percent: Percent of a label's takes that give the reported accuracy; at least one take, 1 to 90.
+        block_gap_percent: Percent of a take left out between two time blocks, so that neighbouring frames never face
+            each other; for labels with one or two takes.
+    """
 
     validation_percent: float = MISSING
     test_percent: float = MISSING

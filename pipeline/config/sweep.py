@@ -18,8 +18,9 @@ class Space:
 
     Attributes:
         backbones: Names as in params.yaml.
-        input_pixels: Sides of the input picture to try with each whose name says none; None is the backbone's own.
-        quantization: Schemes.
+        input_pixels: Sides of the input picture, in pixels, to try with each backbone whose name says none; null is its
+            own.
+        quantization: Schemes, as in params.yaml.
     """
 
     backbones: list[str] = field(default_factory=list)
@@ -53,12 +54,12 @@ class SearchConfig(Space):
     """What `make search` draws trials from. Ranges are pairs: from, to.
 
     Attributes:
-        learning_rate: Drawn on a logarithmic scale.
-        weight_decay: Drawn on a logarithmic scale.
-        dropout: Share of features dropped in a training step, 0..0.95.
-        steps: Batches that the head is trained on.
-        num_trials: That a study has in the end.
-        num_first_random: Trials before the sampler learns from them.
+        learning_rate: Of AdamW at the start, from and to; drawn evenly on a logarithmic scale.
+        weight_decay: Of AdamW, from and to; drawn evenly on a logarithmic scale.
+        dropout: Share of features dropped in a training step, from and to, 0 to 0.95.
+        steps: Batches that the head is trained on, from and to.
+        num_trials: Trials that a study has in the end.
+        num_first_random: Trials before the sampler begins to learn from them.
         seed: Of the sampler.
     """
 

@@ -13,7 +13,21 @@ MODES = (HEAD, FINETUNE) = ("head", "finetune")
 
 @dataclass
 class TrainingConfig:
-    """How the head is trained. Names and meanings follow the flags of retrain.py where it has them."""
+    """How the head is trained. Names and meanings follow the flags of retrain.py where it has them.
+
+    Attributes:
+        mode: What is trained: `head` (the head alone; the backbone stays as it is) or `finetune` (the backbone's last
+            blocks, too).
+        steps: Batches that the head is trained on.
+        learning_rate: Of AdamW at the start; falls to 0 along a cosine.
+        train_batch_size: Frames a step.
+        validation_batch_size: Frames a validation batch; -1 means all at once.
+        eval_step_interval: Steps between two looks at the validation frames.
+        dropout: Share of features dropped in a training step, 0 to 0.95.
+        weight_decay: Decoupled weight decay, of AdamW.
+        class_balance: Whether frames are weighed so that every label counts the same.
+        seed: Of initial weights, order of frames and dropout.
+    """
 
     mode: str = MISSING
     steps: int = MISSING

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.errors import PipelineError
+from pipeline.errors import InputError
+from pipeline.files.faults import fault_of
 from pipeline.files.suffixes import PHOTO_SUFFIXES
 
 # Transparent places become white: screenshots and cut-out product pictures, where alpha comes from, are made to lie on
@@ -68,8 +69,10 @@ def read_photo(path: Path, *, width_pixels: int) -> Rgb:
         uint8 [height, width, 3], 0..255.
 
     Raises:
-        PipelineError: If the file is empty, unreadable, cut off, no picture, or unreasonably large.
+        InputError: If the file is empty, unreadable, cut off, no picture, or unreasonably large, or if it is no file.
     """
+    if fault := fault_of(path):  # a named pipe would be waited for
+        raise fault
     try:
         content = path.read_bytes()
         with warnings.catch_warnings():
@@ -86,9 +89,9 @@ def read_photo(path: Path, *, width_pixels: int) -> Rgb:
     return np.array(_shrink(picture, width_pixels))
 
 
-def _unusable(found: str) -> PipelineError:
+def _unusable(found: str) -> InputError:
     """Return the error for a photo that cannot be used."""
-    return PipelineError(found=found, expected=_PHOTO_EXPECTED, remedy="copy or export it again, or remove it")
+    return InputError(found=found, expected=_PHOTO_EXPECTED, remedy="copy or export it again, or remove it")
 
 
 def _upright_rgb(content: bytes) -> Image.Image:

@@ -11,8 +11,8 @@ def digest_of_source(source: str) -> str:
     """Return the SHA-256 of what a source means, 64 hexadecimal digits: equal whatever comments and docstrings say.
 
     It is equal on all supported versions of Python, unlike that of `ast.dump`: Python 3.12 gave functions and classes
-    the field `type_params`, and 3.13 leaves empty fields out. So empty fields are always left out here, and constants
-    are written in ASCII (which characters `repr` takes for printable changes with Unicode's version).
+    the field `type_params` and ends some formats with an empty text, and 3.13 leaves empty fields out. So what is empty
+    is always left out here, and constants are in ASCII (what `repr` takes for printable changes with Unicode).
 
     Raises:
         SyntaxError: If it is no Python.
@@ -24,6 +24,8 @@ def _canonical(part: object) -> str:
     """Write a part of a syntax tree."""
     if isinstance(part, ast.AST):
         values = {name: getattr(part, name, None) for name in part._fields if name not in _NOT_MEANING}
+        if isinstance(part, ast.JoinedStr):
+            values["values"] = [text for text in part.values if getattr(text, "value", None) != ""]
         written = (f"{name}={_canonical(value)}" for name, value in values.items() if value is not None and value != [])
         return f"{type(part).__name__}({','.join(written)})"
     if isinstance(part, list):

@@ -76,13 +76,17 @@ def _module(name: str) -> _Module:
         source = path.read_text(encoding="utf-8")
         digest = digest_of_source(source)
     except (OSError, ValueError, SyntaxError) as error:
-        raise ConfigurationError(
-            found=f"{path} cannot be read as Python ({error})",
-            expected="the code of the pipeline",
-            remedy=f"correct it (`git diff` shows what changed), or bring it back: git checkout {PACKAGE}/",
-        ) from error
+        raise _unreadable(str(path), error) from error
     imported = _graph().find_modules_directly_imported_by(name)
     return _Module(digest, frozenset({*imported, *_named_at_run_time(ast.parse(source))}))
+
+
+def _unreadable(path: str, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        found=f"{path} cannot be read as Python ({error})",
+        expected="the code of the pipeline",
+        remedy=f"correct it (`git diff` shows what changed), or bring it back: git checkout {PACKAGE}/",
+    )
 
 
 def _named_at_run_time(tree: ast.AST) -> Iterator[str]:
@@ -117,4 +121,7 @@ def _package_folder() -> Path:
 
 @cache
 def _graph() -> grimp.ImportGraph:
-    return grimp.build_graph(PACKAGE, include_external_packages=True, cache_dir=None)
+    try:
+        return grimp.build_graph(PACKAGE, include_external_packages=True, cache_dir=None)
+    except grimp.exceptions.SourceSyntaxError as error:
+        raise _unreadable(str(error.filename), error) from error

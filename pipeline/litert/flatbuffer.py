@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ModelError
 
 LOGITS_NAME = b"logits"
 PROBABILITIES_NAME = b"probabilities"
@@ -53,7 +53,7 @@ def read_model(content: bytes) -> Any:
         flatbuffer, where older runtimes do not look.
 
     Raises:
-        PipelineError: If it is no TensorFlow Lite model, or has not exactly one graph.
+        ModelError: If it is no TensorFlow Lite model, or has not exactly one graph.
     """
     if content[4:8] != _FILE_IDENTIFIER:
         raise _refusal(f"a file that begins with {content[:8]!r}", "a TensorFlow Lite model (bytes 4 to 7 are TFL3)")
@@ -119,5 +119,5 @@ def num_backbone_operators(model: Any) -> int:
     return len(graph.operators) - (2 if has_head else 0)
 
 
-def _refusal(found: str, expected: str) -> PipelineError:
-    return PipelineError(found=found, expected=expected, remedy="delete the file and run `dvc repro` to make it anew")
+def _refusal(found: str, expected: str) -> ModelError:
+    return ModelError(found=found, expected=expected, remedy="delete the file and run `dvc repro` to make it anew")

@@ -4,7 +4,7 @@ import io
 import zipfile
 from pathlib import Path
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ModelError
 from pipeline.litert.flatbuffer import operator_name, read_model
 from pipeline.litert.interpreter import load_interpreter
 from pipeline.litert.runtimes import Signature, signature
@@ -16,7 +16,7 @@ def read_classifier(path: Path) -> tuple[bytes, Signature]:
     """Read a .tflite file, and what it takes and gives.
 
     Raises:
-        PipelineError: If it cannot be read, is no TensorFlow Lite model, or no picture classifier that LiteRT runs.
+        ModelError: If it cannot be read, is no TensorFlow Lite model, or no picture classifier that LiteRT runs.
     """
     try:
         content = path.read_bytes()
@@ -27,7 +27,7 @@ def read_classifier(path: Path) -> tuple[bytes, Signature]:
         raise _unreadable(path, f"is no TensorFlow Lite model: it begins with {content[:8]!r}", remedy)
     try:
         load_interpreter(content, 1)
-    except PipelineError as error:
+    except ModelError as error:
         remedy = "convert it again with built-in operators only, or fetch the file again"
         raise _unreadable(path, f"does not load: {error.found}", remedy) from error
     return content, signature(content)
@@ -50,7 +50,7 @@ def output_operator(content: bytes) -> str:
     """
     try:
         model = read_model(content)
-    except PipelineError:
+    except ModelError:
         return ""
     graph = model.subgraphs[0]
     makers = {int(output): operator for operator in graph.operators for output in operator.outputs}
@@ -60,5 +60,5 @@ def output_operator(content: bytes) -> str:
     return "" if operator is None else operator_name(model, operator)
 
 
-def _unreadable(path: Path, what: str, remedy: str) -> PipelineError:
-    return PipelineError(found=f"{path} {what}", expected="a .tflite file that LiteRT can run", remedy=remedy)
+def _unreadable(path: Path, what: str, remedy: str) -> ModelError:
+    return ModelError(found=f"{path} {what}", expected="a .tflite file that LiteRT can run", remedy=remedy)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ModelError
 from pipeline.litert.flatbuffer import (
     HEAD_OPERATORS,
     LOGITS_NAME,
@@ -38,7 +38,7 @@ def append_head(backbone: bytes, weights: npt.NDArray[np.float32], bias: npt.NDA
         A .tflite file whose only output is `probabilities`, float32 [1, num_labels]; equal arguments give equal bytes.
 
     Raises:
-        PipelineError: If it is no TensorFlow Lite model.
+        ModelError: If it is no TensorFlow Lite model.
         ValueError: If the shapes do not fit together.
     """
     model = read_model(backbone)
@@ -73,15 +73,15 @@ def features_of(content: bytes) -> bytes:
         A .tflite file whose only output is the tensor that fed the head, float32 [1, num_features].
 
     Raises:
-        PipelineError: If it is no TensorFlow Lite model or has no head.
+        ModelError: If it is no TensorFlow Lite model or has no head.
     """
     model = read_model(content)
     graph = model.subgraphs[0]
     num_operators = num_backbone_operators(model)
     if num_operators == len(graph.operators):
-        raise PipelineError(
+        raise ModelError(
             found=f"a model whose last operators are not {' and '.join(HEAD_OPERATORS)} of this pipeline",
-            expected="a model that the stage `quantize` made",
+            expected="a model that the stage `assemble` made",
             remedy="run `dvc repro` to make it",
         )
     features = int(graph.operators[num_operators].inputs[0])

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -12,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ModelError
+from pipeline.processes.silence import STANDARD_ERROR, redirected
 
 _DELEGATE_MESSAGE = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
 _delegate_lock = threading.Lock()
@@ -38,13 +38,13 @@ class Model:
             num_threads: Threads that LiteRT may use, at least 1.
 
         Raises:
-            PipelineError: If LiteRT cannot load it, or unless it takes plain uint8 [1, p, p, 3] and gives
+            ModelError: If LiteRT cannot load it, or unless it takes plain uint8 [1, p, p, 3] and gives
                 float32 [1, n].
         """
         self._interpreter = load_interpreter(content, num_threads)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if not _is_picture(inputs) or not _is_vector(outputs):
-            raise PipelineError(
+            raise ModelError(
                 found=f"a model that takes {_describe(inputs)} and gives {_describe(outputs)}",
                 expected="it takes uint8 [1, p, p, 3] without quantization and gives float32 [1, n]",
                 remedy="delete the file and run `dvc repro` to make it anew",
@@ -84,15 +84,10 @@ def without_delegate_message() -> Iterator[None]:
         yield
         return
     with _delegate_lock, tempfile.TemporaryFile() as caught:
-        sys.stderr.flush()
-        terminal = os.dup(2)
-        os.dup2(caught.fileno(), 2)
         try:
-            yield
+            with redirected(caught, (STANDARD_ERROR,)):
+                yield
         finally:
-            sys.stderr.flush()
-            os.dup2(terminal, 2)
-            os.close(terminal)
             caught.seek(0)
             _pass_on(caught.readlines())
 
@@ -102,7 +97,7 @@ def _pass_on(lines: list[bytes]) -> None:
     global _delegate_announced  # noqa: PLW0603 - once a process, like the message
     others = [line for line in lines if not line.startswith(_DELEGATE_MESSAGE)]
     _delegate_announced = _delegate_announced or len(others) < len(lines)
-    os.write(2, b"".join(others))
+    os.write(STANDARD_ERROR, b"".join(others))
 
 
 def load_interpreter(content: bytes, num_threads: int, *, reference_kernels: bool = False) -> Any:
@@ -115,7 +110,7 @@ def load_interpreter(content: bytes, num_threads: int, *, reference_kernels: boo
             XNNPACK. They take about forty times as long and use one thread.
 
     Raises:
-        PipelineError: If LiteRT cannot load it.
+        ModelError: If LiteRT cannot load it.
     """
     kernels = OpResolverType.BUILTIN_REF if reference_kernels else OpResolverType.AUTO
     try:
@@ -125,7 +120,7 @@ def load_interpreter(content: bytes, num_threads: int, *, reference_kernels: boo
             )
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise PipelineError(
+        raise ModelError(
             found=f"a model that LiteRT cannot load: {error}",
             expected="a .tflite file with built-in operators",
             remedy="delete the file and run `dvc repro` to make it anew",

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ModelError, PipelineError
 from pipeline.litert.interpreter import load_interpreter
+from pipeline.processes.endings import died, ending
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _PERCENTILES = (50, 90, 99)
@@ -50,13 +51,15 @@ def measure(path: Path, *, num_threads: int, num_warmup: int, num_runs: int) -> 
         num_runs: Runs that are, at least 1.
 
     Raises:
-        PipelineError: If the process fails; its last line tells why.
+        ModelError: If the process fails; its last line tells why, or its last lines if a signal ended it.
     """
     numbers = (num_threads, num_warmup, num_runs)
     command = [sys.executable, "-m", "pipeline.litert.measure", str(path.resolve()), *map(str, numbers)]
     finished = subprocess.run(command, cwd=_PROJECT, capture_output=True, text=True, check=False)
+    if finished.returncode < 0:
+        raise died(f"the process that measures {path}", ending(finished.returncode), finished.stderr)
     if finished.returncode:
-        raise PipelineError(
+        raise ModelError(
             found=f"{path} cannot be measured: {(finished.stderr.strip().splitlines() or ['no message'])[-1]}",
             expected="a .tflite file that LiteRT can run",
             remedy="see that memory is not short; run `dvc repro` if the model is the project's own",

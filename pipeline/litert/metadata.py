@@ -16,7 +16,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import number_types
 
-from pipeline.errors import PipelineError
+from pipeline.errors import InputError, ModelError
 from pipeline.litert.flatbuffer import METADATA_NAME, read_model, write_model
 
 LABELS_FILE = "labels.txt"
@@ -44,7 +44,8 @@ def embed_labels(content: bytes, labels: Sequence[str], *, name: str, descriptio
         A .tflite file that is also a zip archive; equal arguments give equal bytes.
 
     Raises:
-        PipelineError: If a label is empty or has more than one line, or the file is no TensorFlow Lite model.
+        InputError: If a label is empty or has more than one line.
+        ModelError: If the file is no TensorFlow Lite model.
         ValueError: If there are more or fewer labels than outputs, or the file has metadata already.
     """
     model = read_model(content)
@@ -62,23 +63,23 @@ def read_labels(content: bytes) -> list[str]:
     """Return the labels of a .tflite file.
 
     Raises:
-        PipelineError: If it has none.
+        ModelError: If it has none.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return archive.read(LABELS_FILE).decode().splitlines()
     except (zipfile.BadZipFile, KeyError) as error:
-        raise PipelineError(
+        raise ModelError(
             found=f"a model without an embedded {LABELS_FILE}",
             expected="a classifier with labels as TensorFlow Lite metadata",
-            remedy="run `dvc repro`: the stage `quantize` embeds them",
+            remedy="run `dvc repro`: the stage `assemble` embeds them",
         ) from error
 
 
 def _check(labels: Sequence[str], num_outputs: int) -> None:
     for label in labels:
         if label.splitlines() != [label]:
-            raise PipelineError(
+            raise InputError(
                 found=f"label {label!r}",
                 expected="a name of one line, with at least one letter",
                 remedy="rename its folder in data/videos/ or data/photos/",

@@ -10,7 +10,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from pipeline.config.quantization import QuantizationConfig
-from pipeline.errors import PipelineError
+from pipeline.errors import ModelError
 from pipeline.litert.flatbuffer import (
     builtin_number,
     num_backbone_operators,
@@ -43,7 +43,7 @@ def operators(content: bytes) -> Counter[str]:
     """Count the operators of a .tflite file by name; custom ones carry their own name (`FlexErf`).
 
     Raises:
-        PipelineError: If it is no TensorFlow Lite model.
+        ModelError: If it is no TensorFlow Lite model.
     """
     model = read_model(content)
     return Counter(operator_name(model, operator) for operator in model.subgraphs[0].operators)
@@ -57,7 +57,7 @@ def check_builtin(content: bytes, name: str) -> None:
         name: What to call it in the message.
 
     Raises:
-        PipelineError: If there is a custom operator (Select-TF operators are among them), one that reads variables, or
+        ModelError: If there is a custom operator (Select-TF operators are among them), one that reads variables, or
             one of StableHLO.
     """
     model = read_model(content)
@@ -65,7 +65,7 @@ def check_builtin(content: bytes, name: str) -> None:
         kind = operator_name(model, operator)
         is_custom = builtin_number(model, operator) == schema.BuiltinOperator.CUSTOM
         if is_custom or kind in _VARIABLES or kind.startswith("STABLEHLO_"):
-            raise PipelineError(
+            raise ModelError(
                 found=f"{name}: operator {position} is {kind}",
                 expected="operators that are built into LiteRT on phones",
                 remedy="build the backbone from layers that convert to built-in operators, with `from_keras_model`",
@@ -85,7 +85,7 @@ def check_scheme(content: bytes, config: QuantizationConfig, name: str) -> None:
         name: What to call the file in the message.
 
     Raises:
-        PipelineError: If a type differs; the first such operator is named.
+        ModelError: If a type differs; the first such operator is named.
     """
     model = read_model(content)
     graph = model.subgraphs[0]
@@ -99,7 +99,7 @@ def check_scheme(content: bytes, config: QuantizationConfig, name: str) -> None:
             continue
         if found != promised:
             result = graph.tensors[operator.outputs[0]].name.decode()
-            raise PipelineError(
+            raise ModelError(
                 found=f"{name}: operator {position}, {kind} {result!r}, has {found}",
                 expected=f"{promised}, as the scheme {config.scheme} promises",
                 remedy="choose another scheme in params.yaml, or build the backbone from layers that can be quantized",

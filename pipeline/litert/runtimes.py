@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from pipeline.backbones.silence import silenced
 from pipeline.config.evaluate import MEDIAPIPE, REFERENCE
-from pipeline.errors import PipelineError, combine
+from pipeline.errors import ConfigurationError, MissingPackageError, ModelError, PipelineError, combine
 from pipeline.images.model_input import scale_like_phone, to_model_input
 from pipeline.litert.interpreter import load_interpreter
+from pipeline.processes.silence import silenced
 from pipeline.takes.workers import num_workers
 
 Rgb = npt.NDArray[np.uint8]
@@ -92,7 +92,8 @@ class LiteRtClassifier:
             reference_kernels: See `load_interpreter`.
 
         Raises:
-            PipelineError: If LiteRT cannot load it, it is no picture classifier, or the normalization does not fit.
+            ModelError: If LiteRT cannot load it, or it is no picture classifier.
+            ConfigurationError: If the normalization does not fit.
         """
         self._interpreter = load_interpreter(content, num_threads, reference_kernels=reference_kernels)
         self._signature = _signature_of(self._interpreter)
@@ -133,7 +134,8 @@ class MediaPipeClassifier:
             num_outputs: Length of its output vector.
 
         Raises:
-            PipelineError: If MediaPipe or a system library that it needs is missing, or it refuses the model.
+            MissingPackageError: If MediaPipe or a system library that it needs is missing.
+            ModelError: If MediaPipe refuses the model.
         """
         self._num_outputs = num_outputs
         self._classifier, self._to_image = _mediapipe_classifier(content)
@@ -154,7 +156,7 @@ def signature(content: bytes) -> Signature:
     """Read what a classifier takes and gives.
 
     Raises:
-        PipelineError: If LiteRT cannot load it, or it does not take one picture and give one vector.
+        ModelError: If LiteRT cannot load it, or it does not take one picture and give one vector.
     """
     return _signature_of(load_interpreter(content, 1))
 
@@ -171,20 +173,22 @@ def open_classifier(
         normalization: Of a model that takes float32. MediaPipe reads its own from the model's metadata.
 
     Raises:
-        PipelineError: If the runtime is not installed, or cannot do what is asked for.
+        MissingPackageError: If the runtime is not installed.
+        ConfigurationError: If it cannot do what is asked for.
+        ModelError: If the model is none for it.
     """
     if runtime != MEDIAPIPE:
         return LiteRtClassifier(
             content, resize=resize, normalization=normalization, reference_kernels=runtime == REFERENCE
         )
     if resize != "stretch":
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"resize: {resize} with runtime: {MEDIAPIPE}",
             expected="resize: stretch, the only one that MediaPipe Tasks does",
             remedy="choose resize: stretch, or another runtime",
         )
     if normalization is not None:
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"a mean and a standard deviation with runtime: {MEDIAPIPE}",
             expected="none: MediaPipe Tasks reads them from the model's metadata",
             remedy="leave out --mean and --std, or choose another runtime",
@@ -240,7 +244,7 @@ def to_rectangle(rgb: Rgb, height: int, width: int, resize: str) -> Rgb:
         uint8 [height, width, 3].
 
     Raises:
-        PipelineError: If `resize` is none of these.
+        ConfigurationError: If `resize` is none of these.
     """
     if height == width or resize not in ("stretch", "crop", "pad"):
         return to_model_input(rgb, height, resize)
@@ -278,13 +282,13 @@ def _signature_of(interpreter: Any) -> Signature:
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if not _is_picture(inputs):
         is_channels_first = len(inputs) == 1 and list(inputs[0]["shape_signature"])[1:2] == [3]
-        raise PipelineError(
+        raise ModelError(
             found=f"the model takes {_describe(inputs)}{', channels first (NCHW)' if is_channels_first else ''}",
             expected="one picture [1, height, width, 3] (NHWC) of fixed size, uint8 or float32",
             remedy="export it again in that form, which phones' libraries want too",
         )
     if not _is_vector(outputs):
-        raise PipelineError(
+        raise ModelError(
             found=f"the model gives {_describe(outputs)}",
             expected="one number a label: float32 [1, num_labels], or uint8 or int8 with a scale",
             remedy="export it with one such output; this scores classifiers, not detectors",
@@ -321,13 +325,13 @@ def _describe(details: list[dict[str, Any]]) -> str:
 
 def _check_normalization(found: Signature, normalization: Normalization | None) -> None:
     if found.takes_floats and normalization is None:
-        raise PipelineError(
+        raise ConfigurationError(
             found="the model takes float32 pixels, and nothing tells what range",
             expected="the mean and standard deviation that pixels 0..255 were normalized with in training",
             remedy="give --mean and --std: 0 and 255 make 0..1 of them, 127.5 and 127.5 make -1..1",
         )
     if not found.takes_floats and normalization is not None:
-        raise PipelineError(
+        raise ConfigurationError(
             found="a mean and a standard deviation for a model that takes uint8 pixels",
             expected="none: such a model has its normalization inside, and cameras give uint8",
             remedy="leave out --mean and --std",
@@ -353,7 +357,7 @@ def _mediapipe_classifier(content: bytes) -> tuple[Any, Callable[[Rgb], Any]]:
         ):  # so says the loader; MediaPipe raises subclasses
             remedy = "apt-get install libegl1 libgles2"
             raise _missing(f"MediaPipe lacks a system library ({error})", remedy) from error
-        raise PipelineError(
+        raise ModelError(
             found=f"a model that MediaPipe Tasks refuses: {error}",
             expected="uint8 pixels, or float32 pixels with their normalization as TensorFlow Lite metadata",
             remedy="choose runtime: litert, or export the model with metadata",
@@ -365,9 +369,9 @@ def _mediapipe_classifier(content: bytes) -> tuple[Any, Callable[[Rgb], Any]]:
     return classifier, to_image
 
 
-def _missing(found: str, remedy: str) -> PipelineError:
+def _missing(found: str, remedy: str) -> MissingPackageError:
     expected = f"for runtime: {MEDIAPIPE}, the Python package mediapipe and the libraries libEGL and libGLESv2"
-    return PipelineError(found=found, expected=expected, remedy=f"{remedy}, or choose runtime: litert")
+    return MissingPackageError(found=found, expected=expected, remedy=f"{remedy}, or choose runtime: litert")
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.errors import InputError
 from pipeline.files.os_errors import telling_full_disk
 from pipeline.takes.splits import TRAIN, Take, labels_of
 from pipeline.takes.tables import read_parquet
@@ -105,6 +106,7 @@ def examples_on_disk(tables: Iterable[Labelled], labels: list[str], folder: Path
         The examples in the tables' order, in a file without a name.
 
     Raises:
+        InputError: If there is no row at all.
         FullDiskError: If the disk is full.
     """
     features, label_indices = FeatureFile(folder), [np.zeros(0, np.int64)]
@@ -112,6 +114,12 @@ def examples_on_disk(tables: Iterable[Labelled], labels: list[str], folder: Path
         for label, rows in tables:
             features.append(rows)
             label_indices.append(np.full(len(rows), labels.index(label)))
+    if not len(features):
+        raise InputError(
+            found="a part without a single frame",
+            expected="frames of each label to train on and to validate on",
+            remedy="add takes, and run `dvc repro`: the stage `frames` tells which label lacks which part",
+        )
     return Examples(features, np.concatenate(label_indices))
 
 

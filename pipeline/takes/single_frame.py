@@ -1,6 +1,6 @@
 """Finds one frame by its name."""
 
-from pipeline.errors import PipelineError
+from pipeline.errors import InputError
 from pipeline.files import layout
 from pipeline.takes.tables import read_parquet
 
@@ -13,13 +13,13 @@ def read_frame(take: str, frame_id: str) -> tuple[bytes, float | None]:
         frame_id: As in the take's table.
 
     Raises:
-        PipelineError: If there is no such take or frame.
+        InputError: If there is no such take or frame.
     """
     path = layout.FRAMES / f"{take}.parquet"
     table = read_parquet(path)
     names = table.column("frame_id").to_pylist()
     if frame_id not in names:
-        raise PipelineError(
+        raise InputError(
             found=f"no frame {frame_id} in {path}",
             expected="the frames that the predictions in plots/evaluation are about",
             remedy="run `dvc repro`",

@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import InputError
 from pipeline.files import write_text
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
@@ -63,15 +66,18 @@ class Take:
         """Tell whether any of the take's frames belong to one of these parts."""
         return any(block.part in parts for block in self.blocks)
 
-    def indices_of_part(self, part: str, num_frames: int) -> list[int]:
-        """Return which of the take's frames belong to a part, ascending."""
-        return [
-            index
-            for index in range(num_frames)
-            if any(
-                block.part == part and block.start <= (index + 0.5) / num_frames < block.end for block in self.blocks
-            )
-        ]
+    def indices_of_part(self, part: str, num_frames: int) -> npt.NDArray[np.int64]:
+        """Return which of the take's frames belong to a part: those whose middle lies in one of its blocks.
+
+        Returns:
+            int64 [num_indices], ascending; also if there are none.
+        """
+        middles = (np.arange(num_frames) + 0.5) / max(num_frames, 1)
+        belongs = np.zeros(num_frames, bool)
+        for block in self.blocks:
+            if block.part == part:
+                belongs |= (block.start <= middles) & (middles < block.end)
+        return np.flatnonzero(belongs).astype(np.int64, copy=False)
 
 
 def write_splits(path: Path, blocks: Sequence[Block]) -> None:
@@ -88,12 +94,12 @@ def read_takes(path: Path) -> list[Take]:
     """Read the split file and gather the blocks of each take, in the file's order.
 
     Raises:
-        PipelineError: If the file is missing or was changed by hand into something else.
+        InputError: If the file is missing or was changed by hand into something else.
     """
     try:
         blocks = _read_blocks(path)
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise PipelineError(
+        raise InputError(
             found=f"{path} cannot be read ({error})",
             expected="the table that the stage `split` writes",
             remedy="run `dvc repro split`",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from pipeline.errors import PipelineError
+from pipeline.errors import InputError
 from pipeline.takes.splits import TRAIN, Take
 from pipeline.takes.tables import num_rows_of, read_parquet
 
@@ -40,7 +40,7 @@ def sample_train_frames(takes: Sequence[Take], folder: Path, num_frames: int) ->
         The frames, by label, take and time.
 
     Raises:
-        PipelineError: If no take has a train frame.
+        InputError: If no take has a train frame.
     """
     lengths = {take: num_rows_of(folder / take.table) for take in takes if take.has_part(TRAIN)}
     choices = {take: take.indices_of_part(TRAIN, length) for take, length in lengths.items()}
@@ -51,7 +51,7 @@ def sample_train_frames(takes: Sequence[Take], folder: Path, num_frames: int) ->
         rows = read_parquet(folder / take.table, ["frame_id", "image"]).take(indices).to_pylist()
         sample += [SampledFrame(f"{take.label}/{take.name}", row["frame_id"], row["image"]) for row in rows]
     if not sample:
-        raise PipelineError(
+        raise InputError(
             found=f"no train frame in {folder}/",
             expected="frames to calibrate on, as quantization.calibration: train asks for",
             remedy="add takes, or choose calibration: fixed in conf/quantization/",

@@ -1,0 +1,1 @@
+"""What processes print and how they end, so that no last word is lost. Nothing here knows TensorFlow or LiteRT."""
