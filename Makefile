@@ -7,6 +7,8 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS := 1
 # Text is UTF-8 whatever the locale says.
 export PYTHONUTF8 := 1
+# The docs' theme tells of its successor at every build.
+export NO_MKDOCS_2_WARNING := 1
 
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
@@ -66,10 +68,11 @@ test: setup-dev check  ## Run linter, formatter check, type checker and all test
 test-fast: setup-dev  ## Run the tests that are not marked as slow
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-check: setup-dev  ## Run linter, formatter check and type checker
+check: setup-dev  ## Run linter, formatter check and type checker, build the docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mkdocs build --quiet --strict --config-file docs/mkdocs.yml
 
 format: setup-dev  ## Format the code
 	$(BIN)/ruff check --fix .

@@ -161,7 +161,14 @@ def search(trials: int | None) -> None:
 )
 @click.option("--link", "links", is_flag=True, help="Make hard links, not copies.")
 def import_folder(folder: Path, ignores_split: bool, links: bool) -> None:
-    """Bring a data set (<label>/*.jpg) into data/photos."""
+    """Bring a data set (<label>/*.jpg) into data/photos.
+
+    FOLDER holds a folder for each label, with photos in it; a folder in that is one take. Nothing is overwritten, and
+    all comes in or nothing. The same content under one label comes in once.
+
+    A set with train/, val/ and test/ is refused, since a project cannot keep a set's own split yet. With --ignore-split
+    its parts are merged (each photo's name then begins with its part), and the stage `split` decides anew.
+    """
     from pipeline.tools.import_folder import import_folder
 
     _print(import_folder(folder, ignores_split=ignores_split, links=links))
@@ -193,7 +200,10 @@ def make_room(max_bytes: int | None) -> None:
 @click.option("--all", "everything", is_flag=True, help="Also models/deployed, the caches, and all of plots/.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clean(everything: bool, yes: bool) -> None:
-    """Remove what `dvc repro` brings back, or more with --all."""
+    """Remove what `dvc repro` brings back, or more with --all.
+
+    What Git tracks, data/videos, data/photos, weights/ and DVC's own cache stay in any case.
+    """
     from pipeline.tools.clean import removals, remove, total_megabytes
 
     found = removals(everything=everything)
