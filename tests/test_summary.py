@@ -97,6 +97,13 @@ def test_a_gate_that_is_none(run: Path, gate: object) -> None:
         summarized()
 
 
+@pytest.mark.parametrize("schemes", ["int8", [], [8]])
+def test_schemes_that_are_no_list_of_names(run: Path, schemes: object) -> None:
+    Path("params.yaml").write_text(f"deploy: float32\nquantization: {schemes}\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="expected: a list of schemes, such as"):
+        summarized()
+
+
 def test_as_json(run: Path) -> None:
     done = CliRunner().invoke(viewfinder, ["summary", "--json"])
     found = json.loads(done.stdout)

@@ -8,12 +8,11 @@ import importlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import ShellComplete, get_completion_class
 
-from pipeline.errors import ConfigurationError
 from pipeline.tools.tool import Tool
 
 _SHELLS = ("bash", "zsh", "fish")
@@ -221,9 +220,7 @@ def completion(shell: str) -> None:
 
     bash, zsh: eval "$(viewfinder completion bash)"; fish: viewfinder completion fish | source
     """
-    found = get_completion_class(shell)
-    if found is None:
-        raise ConfigurationError(found=f"shell {shell}", expected=f"one of {', '.join(_SHELLS)}", remedy="name another")
+    found = cast(type[ShellComplete], get_completion_class(shell))  # click knows all in _SHELLS
     _print(found(viewfinder, {}, "viewfinder", "_VIEWFINDER_COMPLETE").source() + "\n")
 
 
