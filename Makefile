@@ -68,10 +68,11 @@ test: setup-dev check  ## Run linter, formatter check, type checker and all test
 test-fast: setup-dev  ## Run the tests that are not marked as slow
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-check: setup-dev  ## Run linter, formatter check and type checker, build the docs
+check: setup-dev  ## Run linter, formatter check, type checker and layers; build the docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/mkdocs build --quiet --strict --config-file docs/mkdocs.yml
 
 format: setup-dev  ## Format the code

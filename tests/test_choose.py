@@ -4,11 +4,11 @@ from typing import Any
 import pytest
 from matplotlib.text import Text
 
-from pipeline.choosing.candidates import Candidate, as_edit, front, short_names
 from pipeline.choosing.reward import best_within, choose, keeps, reward, sentence
 from pipeline.config.choose import Exponents, Targets, exponents_of_project, read_targets, targets_of_project
 from pipeline.errors import PipelineError
 from pipeline.files import write_text
+from pipeline.metrics.candidates import Candidate, as_edit, front, short_names
 from pipeline.pictures.candidates import candidates_picture
 from pipeline.pictures.canvas import to_png
 from tests.test_pictures import assert_nothing_is_cut_off

@@ -13,9 +13,9 @@ paper weighs latency alone; the same factor for the size of the file, with the s
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.choosing.candidates import MIB, SAME_LATENCY, Candidate
 from pipeline.config.choose import Exponents, Targets
 from pipeline.errors import InputError
+from pipeline.metrics.candidates import MIB, SAME_LATENCY, Candidate
 
 
 @dataclass(frozen=True)

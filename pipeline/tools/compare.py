@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.choosing.candidates import MIB
 from pipeline.choosing.experiments import metrics_at
 from pipeline.choosing.intervals import LEVEL_PERCENT, accuracy_difference_interval
 from pipeline.errors import ConfigurationError
 from pipeline.files import layout
+from pipeline.metrics.candidates import MIB
 from pipeline.metrics.predictions import read_predictions
 from pipeline.tools.results import Metrics, listed_schemes, params_of_project, read_metrics
 from pipeline.tools.tables import text_table

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.choosing.candidates import MIB
 from pipeline.config.plain import PARAMS
 from pipeline.files import layout, write_text
+from pipeline.metrics.candidates import MIB
 from pipeline.metrics.predictions import read_predictions
 from pipeline.pictures.curves import training_curves
 from pipeline.takes.splits import Take, read_takes

@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.choosing.architectures import names_of
-from pipeline.choosing.candidates import MIB, Candidate, as_edit, front
 from pipeline.choosing.duration import Past, estimated
 from pipeline.choosing.experiments import set_param
 from pipeline.choosing.inputs import fingerprint
@@ -37,6 +36,7 @@ from pipeline.config.train import HEAD
 from pipeline.errors import ConfigurationError, InputError, PipelineError
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.keys.key import hash_of
+from pipeline.metrics.candidates import MIB, Candidate, as_edit, front
 from pipeline.pictures.candidates import candidates_picture
 from pipeline.takes.splits import VALIDATION, read_takes
 from pipeline.tools.results import params_of_project, read_metrics

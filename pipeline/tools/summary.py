@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.choosing.candidates import MIB, Candidate, as_edit, candidate_of, front
 from pipeline.choosing.reward import choose, sentence
 from pipeline.config.choose import exponents_of_project, targets_of_project
 from pipeline.files import layout
 from pipeline.gate import breaches_of
+from pipeline.metrics.candidates import MIB, Candidate, as_edit, candidate_of, front
 from pipeline.takes.splits import TEST, TRAIN, read_takes
 from pipeline.tools.results import Metrics, gate_of, listed_schemes, params_of_project, read_metrics
 from pipeline.tools.tables import text_table

@@ -18,7 +18,6 @@ import pandas as pd
 
 from pipeline.check import check
 from pipeline.choosing.architectures import input_pixels_of, names_of, num_multiply_adds
-from pipeline.choosing.candidates import MIB, Candidate, as_edit, front
 from pipeline.choosing.experiments import Experiment, file_of, metrics_of, run
 from pipeline.choosing.inputs import fingerprint, refuse_what_git_does_not_know
 from pipeline.choosing.latency import latencies_ms
@@ -29,6 +28,7 @@ from pipeline.config.sweep import SweepConfig, sweep_config
 from pipeline.errors import PipelineError, combine
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.keys.key import hash_of
+from pipeline.metrics.candidates import MIB, Candidate, as_edit, front
 from pipeline.pictures.candidates import candidates_picture
 from pipeline.tools.results import params_of_project
 from pipeline.tools.tables import text_table
