@@ -72,7 +72,7 @@ check: setup-dev  ## Run linter, formatter check, type checker and layers; build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mkdocs build --quiet --strict --config-file docs/mkdocs.yml
 
 format: setup-dev  ## Format the code

@@ -230,8 +230,8 @@ def test_a_workshop_gives_figures_and_makes_things_once(
     first = shop("float32")
     assert first.accuracy == 1  # dark red and light blue are easily told apart
     assert first.latency_ms > 0
-    assert first.size_bytes == Path(f"study/{LITE0}_32/models/float32/model.tflite").stat().st_size
-    for stage in ("backbone", "bottlenecks", "quantize", "measure_in_turns"):
+    assert first.size_bytes == (Path("study") / f"{LITE0}_32" / layout.model("float32")).stat().st_size
+    for stage in ("backbone", "bottlenecks", "quantize", "assemble", "measure_in_turns"):
         monkeypatch.setattr(f"pipeline.choosing.workshop.{stage}", None)  # would fail if it were called
     assert shop("float32") == first
     assert set(Path("data").rglob("*")) == before  # the project's own folders stay as they were
