@@ -5,16 +5,23 @@ BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 # Neither asks the network for news nor prints a first-run notice.
 export DVC_NO_ANALYTICS := 1
+# Text is UTF-8 whatever the locale says.
+export PYTHONUTF8 := 1
+# The docs' theme tells of its successor at every build.
+export NO_MKDOCS_2_WARNING := 1
+
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev repro summary test check format lock cache-gc samples sweep search clean
+.PHONY: help setup setup-dev repro summary compare report sweep search test test-fast check format docs lock cache-gc samples \
+  clean clean-all
 
 help:  ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/installed  ## Make .venv with the exact versions of requirements.lock
+setup: $(BIN)/viewfinder  ## Make .venv with the exact versions of requirements.lock, and the command viewfinder in it
 
-setup-dev: $(VENV)/installed-dev  ## The same, and what tests and checks need
+setup-dev: $(BIN)/viewfinder $(VENV)/installed-dev  ## The same, and what tests and checks need
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -23,38 +30,57 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: requirements.lock | $(VENV)/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --require-hashes -r requirements.lock
+	$(PIP_INSTALL) --progress-bar on --require-hashes -r requirements.lock
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --require-hashes -r requirements-dev.lock
+	$(PIP_INSTALL) --progress-bar on --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# The project itself, as it lies here, with what is installed already: no network.
+$(BIN)/viewfinder: pyproject.toml $(VENV)/installed
+	$(PIP_INSTALL) --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
 
 repro: setup  ## Run what has changed, then tell where the model lies and how good it is
 	@$(BIN)/python -m pipeline.check
 	$(BIN)/dvc repro
-	@$(BIN)/python -m pipeline
-
-sweep: setup  ## Compare architectures, resolutions and schemes (conf/sweep.yaml) and choose one
-	@$(BIN)/python -m pipeline.choosing.sweep
-
-search: setup  ## Search architectures and settings of the head (conf/search.yaml); TRIALS=40 goes on to that many
-	@$(BIN)/python -m pipeline.choosing.search $(if $(TRIALS),--trials $(TRIALS))
+	@$(BIN)/viewfinder summary
 
 summary: setup  ## Tell again where the model lies and how good it is
-	@$(BIN)/python -m pipeline
+	@$(BIN)/viewfinder summary
+
+compare: setup  ## Compare each scheme with float32; REV=HEAD~1 compares with another Git revision
+	@$(BIN)/viewfinder compare $(REV)
+
+report: setup  ## Write plots/report.html, a page with everything, and open it
+	@$(BIN)/viewfinder report --open
+
+sweep: setup  ## Compare architectures, resolutions and schemes (conf/sweep.yaml) and choose one
+	@$(BIN)/viewfinder sweep
+
+search: setup  ## Search architectures and settings of the head (conf/search.yaml); TRIALS=40 goes on to that many
+	@$(BIN)/viewfinder search $(if $(TRIALS),--trials $(TRIALS))
 
 test: setup-dev check  ## Run linter, formatter check, type checker and all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: setup-dev  ## Run linter, formatter check and type checker
+test-fast: setup-dev  ## Run the tests that are not marked as slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+check: setup-dev  ## Run linter, formatter check, type checker and layers; build the docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mkdocs build --quiet --strict --config-file docs/mkdocs.yml
 
 format: setup-dev  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup-dev  ## Show the docs in the browser, at http://127.0.0.1:8000, and follow edits
+	$(BIN)/mkdocs serve --strict --config-file docs/mkdocs.yml
 
 lock: setup-dev  ## Choose the newest versions again, for all supported Pythons
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements.lock
@@ -62,10 +88,14 @@ lock: setup-dev  ## Choose the newest versions again, for all supported Pythons
 	  pyproject.toml -o requirements-dev.lock
 
 cache-gc: setup  ## Make room in the take cache, least recently used first (conf/cache.yaml)
-	@$(BIN)/python -m pipeline.takes.cache
+	@$(BIN)/viewfinder cache make-room
 
 samples: setup  ## Render the sample videos again (data/make_samples.py)
 	$(BIN)/python data/make_samples.py
 
-clean:  ## Remove the environment and all that can be made again (not data/videos, not the DVC cache)
-	rm -rf $(VENV) .cache .tensorboard data/frames data/augmented data/bottlenecks models plots
+clean: setup  ## Remove what `dvc repro` brings back, and nothing else
+	@$(BIN)/viewfinder clean
+
+clean-all: setup  ## Remove also models/deployed, trials, caches and .venv; lists them and asks first
+	@$(BIN)/viewfinder clean --all
+	rm -rf $(VENV)

@@ -101,7 +101,7 @@ def main() -> None:
         other = Path(name) / "takes of the search"  # neither side gains from the other
         shutil.copytree(cache, other)
         wanted = ("--trials", str(arguments.trials))
-        trials = cost("pipeline.choosing.search", *wanted, folder=folder, cache=other)
+        trials = cost("pipeline.tools", "search", *wanted, folder=folder, cache=other)
         print(f"{arguments.trials} trials: {trials[0]:.0f} s, {trials[1]:.0f} s computing; now runs of", flush=True)
         if arguments.keep:
             shutil.copytree(folder / "plots/search", arguments.keep, dirs_exist_ok=True)

@@ -11,7 +11,9 @@ def _stop(_number: int, _frame: object) -> None:
     os._exit(130)
 
 
-# Python runs this first for `python -m pipeline.<stage>` (argv[0] is "-m" so far), whose imports take up to seconds.
-# From `run_stage` on Ctrl-C cleans up what was begun. Other importers of the package keep their own answer to it.
-if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+# Python runs this first for `python -m pipeline.<stage>` (argv[0] is "-m" so far) and for `viewfinder`, whose imports
+# take up to seconds. From `run_stage` on, and in tools with something to clean up, Ctrl-C cleans up what was begun.
+# Other importers of the package keep their own answer to it.
+_PROGRAM = sys.argv[0].rpartition(os.sep)[2] if sys.argv else ""
+if _PROGRAM in ("-m", "viewfinder") and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _stop)

@@ -13,11 +13,11 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.choosing.candidates import candidate_of
 from pipeline.config.application import run_stage
 from pipeline.config.report import ReportStage
 from pipeline.files import layout, write_bytes
 from pipeline.images.codec import decode_jpeg
+from pipeline.metrics.candidates import candidate_of
 from pipeline.metrics.predictions import read_predictions
 from pipeline.pictures.canvas import letters_without_font, message, short
 from pipeline.pictures.confusion import confusion_matrices

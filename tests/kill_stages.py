@@ -32,6 +32,7 @@ from pipeline.config.assemble import AssembleStage
 from pipeline.config.augment import AugmentStage
 from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.config.deploy import DeployStage
+from pipeline.config.engine import EngineConfig
 from pipeline.config.frames import FramesConfig, FramesStage
 from pipeline.config.gate import GateConfig, GateStage
 from pipeline.config.quantize import QuantizeStage
@@ -53,16 +54,21 @@ from tests.clips import write_clip
 from tests.test_augment import ALL
 from tests.test_takes import table
 
-FLOAT32 = BottlenecksStage("stretch", tiny_models.SCHEMES["float32"], tiny_project.ENGINE)
+Stages = dict[str, tuple[Callable[[], None], Sequence[Path]]]
 FRAMES = FramesConfig(per_second=20, width=200, jpeg_quality=95)
-STAGES: dict[str, tuple[Callable[[], None], Sequence[Path]]] = {
-    "frames": (partial(frames, FramesStage(FRAMES, tiny_project.ENGINE)), [layout.FRAMES]),
-    "augment": (partial(augment, AugmentStage(ALL, tiny_project.ENGINE)), [layout.AUGMENTED]),
-    "bottlenecks": (
-        partial(bottlenecks, FLOAT32),
-        [layout.bottlenecks("float32")],
-    ),
-}
+
+
+def long_stages(engine: EngineConfig) -> Stages:
+    """Return the stages that map takes to takes, each with its outputs."""
+    float32 = BottlenecksStage("stretch", tiny_models.SCHEMES["float32"], engine)
+    return {
+        "frames": (partial(frames, FramesStage(FRAMES, engine)), [layout.FRAMES]),
+        "augment": (partial(augment, AugmentStage(ALL, engine)), [layout.AUGMENTED]),
+        "bottlenecks": (partial(bottlenecks, float32), [layout.bottlenecks("float32")]),
+    }
+
+
+STAGES = long_stages(tiny_project.ENGINE)
 
 
 def assemble_tiny() -> None:
@@ -78,7 +84,7 @@ def assemble_tiny() -> None:
 SYSTEM_MODULES = {"posix", "fcntl", "_io"}
 NO_LIMITS = GateConfig(**dict.fromkeys(GateConfig.__dataclass_fields__))
 # These work in one thread. What runs TensorFlow, and `evaluate`, whose output tells how long it took, are not here.
-SHORT_STAGES: dict[str, tuple[Callable[[], None], Sequence[Path]]] = {
+SHORT_STAGES: Stages = {
     "split": (partial(split, SplitStage(SplitConfig(20, 20, 5))), [layout.SPLITS]),
     "architecture": (partial(architecture, ArchitectureStage(tiny_project.BACKBONE)), [layout.ARCHITECTURE]),
     "quantize": (

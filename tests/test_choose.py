@@ -1,18 +1,12 @@
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from pipeline.__main__ import summary
-from pipeline.choosing.candidates import Candidate, as_edit, front, short_names
 from pipeline.choosing.reward import best_within, choose, keeps, reward, sentence
 from pipeline.config.choose import Exponents, Targets, exponents_of_project, read_targets, targets_of_project
 from pipeline.errors import PipelineError
-from pipeline.files import layout, write_text
-from tests import tiny_results
-from tests.conftest import PROJECT
+from pipeline.files import write_text
+from pipeline.metrics.candidates import Candidate, as_edit, front, short_names
 
 SOFT, HARD = Exponents(-0.07, -0.07), Exponents(0, -1)
 MIB = 2**20
@@ -133,19 +127,3 @@ def test_the_projects_exponents_are_the_papers() -> None:
 def test_exponents_out_of_range_are_refused() -> None:
     with pytest.raises(PipelineError, match=r"beyond_target: 0\.07"):
         Exponents(0, 0.07)
-
-
-def test_the_summary_chooses_only_if_there_are_targets(folder: Path) -> None:
-    for scheme, size_bytes, p50 in [("float32", 4000, 9.0), ("int8", 1000, 3.0)]:
-        tiny_results.write_scheme(scheme, size_bytes=size_bytes, p50=p50)
-        metrics: dict[str, Any] = json.loads(layout.metrics(scheme).read_text())
-        metrics |= {"latency_ms": {"p50": p50, "p90": p50}, "backbone": "tiny", "num_test_takes": 2}
-        write_text(layout.metrics(scheme), json.dumps(metrics))
-    write_text(layout.DEPLOYED_METRICS, layout.metrics("float32").read_text())
-    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
-    write_text(Path("params.yaml"), yaml.safe_dump(params))
-    assert "Chosen:" not in summary(["float32", "int8"])
-    write_text(Path("params.yaml"), yaml.safe_dump(params | {"choose": {"latency_ms": 3}}))
-    told = summary(["float32", "int8"])
-    assert "Chosen:   int8: accuracy 1.000 at 3.0 ms (target 3 ms)" in told
-    assert "To use it: `deploy: int8` in params.yaml" in told

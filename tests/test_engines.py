@@ -129,7 +129,9 @@ def test_a_worker_process_works_in_the_projects_folder(
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert compute_in(str(folder), job("cup/1")) == job("cup/1").content()
     assert Path.cwd() == folder
-    assert compute_in(str(folder), job("a", broken)) == ("a is broken", "a video", "film it again")
+    outcome = pickle.loads(pickle.dumps(compute_in(str(folder), job("a", broken))))  # as it comes back
+    assert isinstance(outcome, PipelineError)
+    assert (outcome.found, outcome.expected, outcome.remedy) == ("a is broken", "a video", "film it again")
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +149,11 @@ def test_both_engines_give_the_same_bytes_in_every_stage(folder: Path) -> None:
     kill_stages.make_clips(num_frames=10)
     found: dict[str, dict[Path, str | None]] = {}
     for name in ("local", "ray"):
-        Path("params.yaml").write_text(f"engine: {name}\n")
+        stages = kill_stages.long_stages(EngineConfig(name, 2))
         kill_stages.remove(cache_folder())
-        for run, _ in kill_stages.STAGES.values():
+        for run, _ in stages.values():
             run()
-        outputs = [path for _, paths in kill_stages.STAGES.values() for path in paths]
+        outputs = [path for _, paths in stages.values() for path in paths]
         found[name] = {path: kill_stages.digest(path) for path in outputs}
         for path in outputs:
             kill_stages.remove(path)
@@ -194,23 +196,17 @@ def test_our_own_faults_are_raised_as_they_are() -> None:
         contents(RayEngine(RAY), [TakeJob("a", Path("a"), "", partial(divmod, 1, 0))])
 
 
-# Runs the stage's module as `python -m` does, on two workers, and tells in which processes takes were computed.
-AS_MAIN = """
-import runpy, sys
-from pipeline.config.engine import EngineConfig
-from pipeline.takes import engines
-engines.engine_of_project = lambda: EngineConfig("ray", 2, "", 0)
-runpy.run_module("pipeline.frames", run_name="__main__", alter_sys=True)
-"""
-
-
 @needs_ray
 def test_a_stage_from_the_command_line_starts_its_own_cluster(folder: Path) -> None:
     kill_stages.make_clips(num_frames=10)
-    settings = ["frames.per_second=20", "frames.width=200"]
+    settings = ["frames.per_second=20", "frames.width=200", "engine=ray", "engine.num_workers=2"]
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
     done = subprocess.run(
-        [sys.executable, "-c", AS_MAIN, *settings], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pipeline.frames", *settings],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "frames: 4 takes computed, 0 reused" in done.stderr

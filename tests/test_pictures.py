@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from pipeline.choosing.candidates import Candidate
 from pipeline.config.choose import Targets
+from pipeline.metrics.candidates import Candidate
 from pipeline.pictures import canvas
 from pipeline.pictures.canvas import letters_without_font, message, short, style, to_png
 from pipeline.pictures.confusion import confusion_matrices

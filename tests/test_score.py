@@ -1,10 +1,12 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from click.testing import CliRunner, Result
 from PIL import Image
 
 from pipeline.config.evaluate import EvaluateStage
@@ -19,8 +21,8 @@ from pipeline.litert.head import append_head
 from pipeline.litert.measure import measure, measure_here
 from pipeline.litert.runtimes import open_classifier, to_rectangle
 from pipeline.metrics.probabilities import to_probabilities
-from pipeline.score import main
 from pipeline.takes.splits import read_takes
+from pipeline.tools.cli import viewfinder
 from tests import clips, tiny_models, tiny_project
 from tests.test_evaluate import CONFIG, write_model
 
@@ -41,19 +43,24 @@ def write_photo(path: Path, rgb: np.ndarray) -> None:
     Image.fromarray(rgb).save(path)
 
 
+def score(*arguments: object) -> Result:
+    return CliRunner().invoke(viewfinder, ["score", *map(str, arguments)])
+
+
 def run(*arguments: object) -> dict[str, Any]:
-    main([*map(str, arguments), "--json", "metrics.json"])
-    found: dict[str, Any] = json.loads(Path("metrics.json").read_text())
+    done = score(*arguments, "--json")
+    assert done.exit_code == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Return the message; nothing may have been written."""
-    with pytest.raises(SystemExit) as caught:
-        main([*map(str, arguments), "--json", "metrics.json"])
-    assert caught.value.code == 1
-    assert not Path("metrics.json").exists()
-    return capsys.readouterr().err
+def refusal(*arguments: object) -> str:
+    """Return the message; nothing may be printed beside it."""
+    done = score(*arguments, "--json")
+    assert isinstance(done.exception, SystemExit), done.exception
+    assert done.exit_code != 0
+    assert done.stdout == ""
+    return done.stderr
 
 
 def without_head_softmax(content: bytes) -> bytes:
@@ -104,7 +111,7 @@ def write_labels(*labels: str) -> Path:
 def test_score_equals_evaluate_on_the_same_frames(folder: Path) -> None:
     tiny_project.make()
     write_model("float32")
-    evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE, CONFIG))
+    evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE.name, CONFIG))
     for frame in held_out_frames(read_takes(layout.SPLITS)):
         write_bytes(Path("photos") / frame.take / f"{frame.frame_id}.jpg", frame.image)
     evaluated = json.loads(layout.metrics("float32").read_text())
@@ -122,7 +129,7 @@ def test_score_equals_evaluate_on_the_same_frames(folder: Path) -> None:
 def test_float_pixels_with_mean_and_std_are_the_uint8_model(model: Path) -> None:
     write_bytes(Path("float.tflite"), without_normalization(classifier(dtype="float32")))
     expected = run(model, "data")
-    found = run("float.tflite", "data", "--labels", write_labels(*LABELS), "--mean", 127, "--std", 128, 128, 128)
+    found = run("float.tflite", "data", "--labels", write_labels(*LABELS), "--mean", 127, "--std", "128,128,128")
     for key in ("accuracy", "log_loss", "expected_calibration_error", "per_class"):
         assert found[key] == expected[key]
 
@@ -155,119 +162,118 @@ def test_labels_without_pictures_do_not_count(model: Path) -> None:
     assert found["macro_f1"] == found["per_class"]["rote Möhre"]["f1"]
 
 
-def test_the_table_tells_the_figures(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = run(model, "data", "--threads", 2)
-    shown = capsys.readouterr().out
-    assert f"accuracy           {found['accuracy']:.3f}\n" in shown
-    assert f"{found['latency_ms']['p50']:.1f} ms" in shown
+def test_the_table_tells_the_figures(model: Path) -> None:
+    shown = score(model, "data", "--threads", 2).stdout
+    assert f"accuracy           {run(model, 'data')['accuracy']:.3f}\n" in shown
+    assert re.search(r"latency            \d+\.\d ms \(p90 \d+\.\d, p99", shown)
     assert "; 2 threads)" in shown
     for label in LABELS:
         assert label in shown
 
 
-def test_help_explains(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    shown = capsys.readouterr().out
+def test_help_explains() -> None:
+    shown = score("--help").stdout
     for option in ("MODEL", "DATA", "--labels", "--mean", "--std", "--resize", "--runtime", "--per-second", "--json"):
         assert option in shown
 
 
-def test_folders_that_are_not_labels(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folders_that_are_not_labels(model: Path) -> None:
     write_photo(Path("data/Tasse/photo.png"), tiny_project.picture(0, seed=0))
-    message = refusal(capsys, model, "data")
+    message = refusal(model, "data")
     assert "folders in data/ that are not named like exactly one label of the model: Tasse\n" in message
     assert "expected: the model's labels: cup, rote Möhre\n" in message
 
 
-def test_one_name_for_two_outputs(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    message = refusal(capsys, model, "data", "--labels", write_labels("cup", "cup"))
+def test_one_name_for_two_outputs(model: Path) -> None:
+    message = refusal(model, "data", "--labels", write_labels("cup", "cup"))
     assert "not named like exactly one label of the model: cup, rote Möhre" in message
 
 
-def test_float_pixels_without_mean_and_std(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_float_pixels_without_mean_and_std(model: Path) -> None:
     write_bytes(Path("float.tflite"), classifier(dtype="float32"))
-    message = refusal(capsys, "float.tflite", "data", "--labels", write_labels(*LABELS))
+    message = refusal("float.tflite", "data", "--labels", write_labels(*LABELS))
     assert "the model takes float32 pixels, and nothing tells what range" in message
     assert "give --mean and --std" in message
 
 
 @pytest.mark.parametrize(
-    "options", [("--mean", 1), ("--std", 1), ("--mean", 1, "--std", 0), ("--mean", 1, 2, "--std", 1)]
+    "options", [("--mean", 1), ("--std", 1), ("--mean", 1, "--std", 0), ("--mean", "1,2", "--std", 1)]
 )
-def test_half_a_normalization(model: Path, capsys: pytest.CaptureFixture[str], options: tuple[object, ...]) -> None:
-    assert "expected: both, each one number for all channels or three" in refusal(capsys, model, "data", *options)
+def test_half_a_normalization(model: Path, options: tuple[object, ...]) -> None:
+    assert "expected: both, each one number for all channels or three" in refusal(model, "data", *options)
 
 
-def test_uint8_pixels_with_mean_and_std(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    message = refusal(capsys, model, "data", "--mean", 127, "--std", 128)
+def test_uint8_pixels_with_mean_and_std(model: Path) -> None:
+    message = refusal(model, "data", "--mean", 127, "--std", 128)
     assert "a mean and a standard deviation for a model that takes uint8 pixels" in message
     assert "leave out --mean and --std" in message
 
 
-def test_wrong_number_of_labels(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    message = refusal(capsys, model, "data", "--labels", write_labels("cup", "rote Möhre", "rocket"))
+def test_wrong_number_of_labels(model: Path) -> None:
+    message = refusal(model, "data", "--labels", write_labels("cup", "rote Möhre", "rocket"))
     assert "3 labels in labels.txt: cup, rote Möhre, rocket\n  expected: 2, as many as the model has" in message
 
 
-def test_a_model_without_labels(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_without_labels(model: Path) -> None:
     write_bytes(Path("bare.tflite"), classifier())
-    message = refusal(capsys, "bare.tflite", "data")
+    message = refusal("bare.tflite", "data")
     assert "a model without embedded labels\n  expected: names for its 2 outputs" in message
     assert "--labels FILE" in message
 
 
-def test_a_label_file_that_is_not_there(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "names.txt cannot be read" in refusal(capsys, model, "data", "--labels", "names.txt")
+def test_a_label_file_that_is_not_there(model: Path) -> None:
+    assert "names.txt cannot be read" in refusal(model, "data", "--labels", "names.txt")
 
 
-def test_channels_first(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_channels_first(model: Path) -> None:
     write_bytes(Path("nchw.tflite"), flattening((1, 3, 2, 4)))
-    message = refusal(capsys, "nchw.tflite", "data", "--labels", write_labels(*LABELS))
+    message = refusal("nchw.tflite", "data", "--labels", write_labels(*LABELS))
     assert "the model takes float32 [1, 3, 2, 4], channels first (NCHW)\n" in message
     assert "expected: one picture [1, height, width, 3] (NHWC)" in message
 
 
-def test_integer_output_without_a_scale(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_integer_output_without_a_scale(model: Path) -> None:
     write_bytes(Path("no_scale.tflite"), flattening((1, 2, 4, 3), dtype="uint8"))
-    message = refusal(capsys, "no_scale.tflite", "data", "--labels", write_labels(*LABELS))
+    message = refusal("no_scale.tflite", "data", "--labels", write_labels(*LABELS))
     assert "the model gives uint8 [1, 24]\n  expected: one number a label" in message
 
 
-def test_not_a_tflite_file(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_not_a_tflite_file(model: Path) -> None:
     Path("model.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
-    message = refusal(capsys, "model.onnx", "data")
+    message = refusal("model.onnx", "data")
     assert "model.onnx is no TensorFlow Lite model: it begins with b'\\x08\\x07\\x12\\x07pyto'" in message
-    assert "no.tflite cannot be read (No such file or directory)" in refusal(capsys, "no.tflite", "data")
+    assert "no.tflite cannot be read (No such file or directory)" in refusal("no.tflite", "data")
 
 
-def test_a_model_that_litert_lacks_operators_for(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_litert_lacks_operators_for(model: Path) -> None:
     write_bytes(Path("flex.tflite"), classifier(extra_operator=("CUSTOM", b"FlexErf")))
-    message = refusal(capsys, "flex.tflite", "data")
+    message = refusal("flex.tflite", "data")
     assert "flex.tflite does not load" in message
     assert "convert it again with built-in operators only" in message
 
 
-def test_no_files(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_files(model: Path) -> None:
     Path("empty").mkdir()
-    assert "no photos and no videos in empty/\n" in refusal(capsys, model, "empty")
-    assert "there is no folder nowhere/\n" in refusal(capsys, model, "nowhere")
+    assert "no photos and no videos in empty/\n" in refusal(model, "empty")
+    assert "there is no folder nowhere/\n" in refusal(model, "nowhere")
 
 
-def test_damaged_photos_are_all_told(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_photos_are_all_told(model: Path) -> None:
     for name in ("one.jpg", "two.jpg"):
         Path("data/cup", name).write_bytes(b"no picture")
-    message = refusal(capsys, model, "data")
+    message = refusal(model, "data")
     assert "2 takes cannot be used" in message
     assert "data/cup/one.jpg is not a picture" in message
     assert "data/cup/two.jpg is not a picture" in message
 
 
-def test_a_file_that_cannot_be_written(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("taken").write_text("")
-    with pytest.raises(SystemExit):
-        main([str(model), "data", "--json", "taken/metrics.json"])
-    assert "taken/metrics.json cannot be written" in capsys.readouterr().err
+def test_a_number_that_is_none(model: Path) -> None:
+    assert "'loud' is neither a number nor three with commas between them" in refusal(model, "data", "--mean", "loud")
+
+
+def test_labels_may_begin_with_a_mark_of_utf_8(model: Path) -> None:
+    Path("labels.txt").write_text("\ufeff" + "".join(f"{label}\n" for label in LABELS), encoding="utf-8")
+    assert list(run(model, "data", "--labels", "labels.txt")["per_class"]) == list(LABELS)
 
 
 def test_a_model_that_cannot_be_measured(folder: Path) -> None:

@@ -9,12 +9,22 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline.choosing import search as module
-from pipeline.choosing.search import Settings, failed, finished, open_study, present_point, run_trials, tell
+from pipeline.choosing.duration import SECONDS_OF_A_HEAD, SECONDS_OF_A_NEW_MODEL, Estimate, Past, estimated
 from pipeline.choosing.workshop import Outcome, Workshop
 from pipeline.config.sweep import SearchConfig
 from pipeline.errors import PipelineError
 from pipeline.files import layout, write_bytes, write_text
+from pipeline.tools import search as module
+from pipeline.tools.search import (
+    Settings,
+    failed,
+    finished,
+    open_study,
+    present_point,
+    run_trials,
+    tell,
+    tell_duration,
+)
 from tests import tiny_models, tiny_project
 from tests.conftest import PROJECT
 
@@ -139,6 +149,37 @@ def test_the_result_says_how_to_make_it_real(folder: Path, capsys: pytest.Captur
     assert Path("plots/search/tradeoff.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_choice_that_params_yaml_has_already_is_called_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_text(Path("params.yaml"), yaml.safe_dump(PARAMS))
+    study = run(space(1), FakeWorkshop())  # the only trial is of the settings that params.yaml has
+    capsys.readouterr()
+    tell(study, PARAMS, AnyLatency(), 6)
+    told = capsys.readouterr().out
+    assert "That is what params.yaml says already" in told
+    assert "To make it real" not in told
+
+
+def test_a_search_says_how_long_it_may_take(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_project.make()
+    study = open_study(space(4), "inputs", PARAMS)
+    tell_duration(study, space(4))
+    assert "search: 4 trials to run: about 3 min (a guess, as no trial ran here before" in capsys.readouterr().err
+    run(space(4), FakeWorkshop())
+    capsys.readouterr()
+    tell_duration(study, space(6))
+    assert "search: 2 trials to run: about 1 min (as 4 trials before took" in capsys.readouterr().err
+    tell_duration(study, space(4))
+    assert capsys.readouterr().err == ""
+
+
+def test_durations_come_from_trials_before() -> None:
+    past = [Past(("a", "int8"), 100.0), Past(("a", "int8"), 10.0), Past(("b", "int8"), 60.0)]
+    known = estimated(5, 2, past, num_pictures=0, latency_ms=1, num_workers=1)
+    assert known == Estimate(seconds=5 * 10.0, num_new_models=0, num_past=3)
+    guessed = estimated(1, 1, [], num_pictures=1000, latency_ms=10, num_workers=2)
+    assert guessed == Estimate(SECONDS_OF_A_NEW_MODEL + SECONDS_OF_A_HEAD + 5, num_new_models=1, num_past=0)
+
+
 def test_no_result_at_all_is_an_error(folder: Path) -> None:
     study = run(space(1), FakeWorkshop({1: ValueError("odd")}))
     with pytest.raises(PipelineError, match="none of 1 trials gave a result"):
@@ -189,8 +230,8 @@ def test_a_workshop_gives_figures_and_makes_things_once(
     first = shop("float32")
     assert first.accuracy == 1  # dark red and light blue are easily told apart
     assert first.latency_ms > 0
-    assert first.size_bytes == Path(f"study/{LITE0}_32/models/float32/model.tflite").stat().st_size
-    for stage in ("backbone", "bottlenecks", "quantize", "measure_in_turns"):
+    assert first.size_bytes == (Path("study") / f"{LITE0}_32" / layout.model("float32")).stat().st_size
+    for stage in ("backbone", "bottlenecks", "quantize", "assemble", "measure_in_turns"):
         monkeypatch.setattr(f"pipeline.choosing.workshop.{stage}", None)  # would fail if it were called
     assert shop("float32") == first
     assert set(Path("data").rglob("*")) == before  # the project's own folders stay as they were

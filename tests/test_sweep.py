@@ -1,5 +1,5 @@
 """A sweep in a fresh clone, as the README has it. DVC's queue, templating and caches are real, and so are params.yaml,
-conf/ and dvc.yaml (but for the dependencies on code). Only the stages are not: `python` on the PATH is STUB, which
+conf/ and dvc.yaml. Only the stages are not: `python` on the PATH is STUB, which
 writes a stage's outputs at once.
 """
 
@@ -21,28 +21,33 @@ from dvc.repo import Repo
 
 from pipeline.files import layout
 from tests.conftest import PROJECT
-from tests.test_reruns import without_code
 
 # Writes all outputs of a stage, as text that follows from its command and from all that it depends on.
 STUB = f"""#!{sys.executable}
 import hashlib, json, os, pathlib, sys, yaml
 name = sys.argv[2].removeprefix("pipeline.")
-choices = dict(word.split("=", 1) for word in sys.argv[3:])
-choices["item.scheme"] = choices.get("quantization", choices.get("scheme", ""))
+params = yaml.safe_load(pathlib.Path("params.yaml").read_text())
+scheme = "".join(word.partition("=")[2] for word in sys.argv[3:])
 text = pathlib.Path("dvc.yaml").read_text()
-for key, choice in choices.items():
+for key, choice in {{"item.scheme": scheme, "deploy": params["deploy"]}}.items():
     text = text.replace("${{" + key + "}}", choice)
-stage = yaml.safe_load(text)["stages"][name]
-print(" ".join([name, choices.get("backbone", ""), choices["item.scheme"]]), file=open(os.environ["RAN"], "a"))
+stages = yaml.safe_load(text)["stages"]
+stage = stages[name]
+print(" ".join([name, params["backbone"], scheme]), file=open(os.environ["RAN"], "a"))
 digest = hashlib.sha256(" ".join(sys.argv[1:]).encode())
-for dep in map(pathlib.Path, stage["deps"]):
+tracked = [param for param in stage.get("params", []) if isinstance(param, str)]
+files = [file for param in stage.get("params", []) if isinstance(param, dict) for file in param]
+digest.update(json.dumps([params[key] for key in tracked]).encode())
+for dep in map(pathlib.Path, [*files, *stage["deps"]] if name != "check" else []):  # its output is always the same
     for file in sorted(dep.rglob("*")) if dep.is_dir() else [dep]:
         digest.update(file.read_bytes() if file.is_file() else b"")
 outs = [out if isinstance(out, str) else next(iter(out)) for key in ("outs", "metrics") for out in stage.get(key, [])]
 for out in map(pathlib.Path, outs):
-    made = {{"accuracy": int(digest.hexdigest()[:3], 16) / 4096, "scheme": choices["item.scheme"]}}
-    made |= {{"name": choices.get("backbone", "")}}
-    for file in [out] if out.suffix else [out / "rote Möhre/1.parquet", out / "2.parquet"]:
+    made = {{"accuracy": int(digest.hexdigest()[:3], 16) / 4096, "scheme": scheme, "name": params["backbone"]}}
+    of_folder = [out / "rote Möhre/1.parquet", out / "2.parquet"]
+    if name == "code":
+        of_folder, made = [out / f"{{stage}}.json" for stage in stages], {{}}
+    for file in [out] if out.suffix else of_folder:
         file.parent.mkdir(parents=True, exist_ok=True)
         of_keys = file.suffix in (".json", ".yaml")  # JSON is YAML
         file.write_text(json.dumps(made) if of_keys else f"{{file}} {{digest.hexdigest()}}")
@@ -61,14 +66,12 @@ class StubProject:
     def make(cls, folder: Path) -> "StubProject":
         """Write and commit everything that belongs to Git; no stage has run."""
         shutil.copytree(PROJECT / "conf", folder / "conf")
-        for name in (".dvcignore", ".gitignore"):
+        for name in (".dvcignore", ".gitignore", "dvc.yaml", "requirements.lock", "requirements-dev.lock"):
             shutil.copy(PROJECT / name, folder)
-        dvc = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
-        dvc["stages"] = without_code(dvc["stages"])
-        (folder / "dvc.yaml").write_text(yaml.safe_dump(dvc, sort_keys=False, allow_unicode=True))
-        for name in ("videos/cup/1.mp4", "videos/rote Möhre/2.mp4", "photos/README.md", "calibration/1.png"):
-            (folder / "data" / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / "data" / name).write_text(name)
+        takes = ("data/videos/cup/1.mp4", "data/videos/rote Möhre/2.mp4", "data/photos/README.md")
+        for name in (*takes, "data/calibration/1.png", "pipeline/code.py"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(name)
         params = yaml.safe_load((PROJECT / "params.yaml").read_text())
         (folder / "params.yaml").write_text(yaml.safe_dump({**params, "quantization": [SCHEME], "deploy": SCHEME}))
         python = folder.parent / "bin/python"
@@ -164,5 +167,5 @@ def test_a_sweep_repeats_nothing_reads_well_and_leaves_to_git_only_what_is_gits(
     assert (clone.folder / "models/deployed").is_dir()
     status = clone.run("git", "status", "--porcelain", "--untracked-files")
     changed = {line[3:] for line in status.splitlines()}
-    metrics = {f"metrics/{name}.json" for name in (SCHEME, "deployed")}
-    assert changed == {"dvc.lock", "params.yaml", str(layout.ARCHITECTURE), *metrics}
+    written = {str(path) for path in (layout.ARCHITECTURE, layout.metrics(SCHEME), layout.DEPLOYED_METRICS)}
+    assert changed == {"dvc.lock", "params.yaml", *written}

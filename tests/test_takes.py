@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from pipeline.errors import PipelineError
 from pipeline.files.main_project import main_project
 from pipeline.keys.key import hash_of
-from pipeline.takes import cache as cache_module
-from pipeline.takes.cache import CACHE_VARIABLE, TakeCache, cache_folder, project_cache
+from pipeline.takes.cache import CACHE_VARIABLE, TakeCache, cache_folder
 from pipeline.takes.engines import LocalEngine
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.runner import map_takes
@@ -161,17 +160,6 @@ def test_an_entry_that_another_process_removes_while_it_is_read(
     monkeypatch.setattr(Path, "read_bytes", read_and_lose)
     assert cache.get("ab" * 32) == b"content"
     assert cache.get("ab" * 32) is None
-
-
-def test_the_command_tells_what_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    for key in ("ab" * 32, "cd" * 32):
-        project_cache().put(key, bytes(10_000_000))
-    monkeypatch.setattr(sys, "argv", ["cache", "--max-bytes", "15000000"])
-    cache_module.main()
-    assert "1 results, 0.01 GB of at most 0.01 GB; 1 removed (0.01 GB)" in capsys.readouterr().out
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:

@@ -1,14 +1,14 @@
 """Runs DVC experiments that leave this folder as it is, and reads their metrics."""
 
+import contextlib
 import json
 import os
-import re
 import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -16,12 +16,15 @@ from typing import Any
 
 from dvc.api import DVCFileSystem  # type: ignore[import-untyped]
 from dvc.exceptions import DvcException  # type: ignore[import-untyped]
+from dvc.repo import Repo  # type: ignore[import-untyped]
+from dvc.scm import resolve_rev  # type: ignore[import-untyped]
+from scmrepo.exceptions import SCMError
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError, ModelError, PipelineError
+from pipeline.files import layout
 
-# From this on DVC works in a checkout of its own; before, it looks through this folder, and must not be disturbed.
-_IN_ITS_OWN_CHECKOUT = re.compile(r"(Running stage|Stage) '")
-_REFERENCE = re.compile(r"refs/exps/(\w{2})/(\w{38,})/(.+)")
+_POLL_SECONDS = 0.2
+_STDERR = 2
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def set_param(settings: Mapping[str, object]) -> list[str]:
 
 
 def run(experiment: Experiment) -> None:
-    """Run an experiment; what it prints is passed on.
+    """Run an experiment; what it prints goes to stderr.
 
     A temporary checkout, not the queue: its worker would go on in the background after Ctrl-C, and not in this folder:
     Ctrl-C would leave params.yaml edited.
@@ -59,8 +62,12 @@ def run(experiment: Experiment) -> None:
         KeyboardInterrupt: If the user has had enough. DVC has ended by then, and finished stages are kept.
     """
     command = experiment.command()
-    sys.stdout.write(f"\n$ {shlex.join(command)}\n")
-    status = _run_interruptibly([sys.executable, "-m", *command])
+    sys.stderr.write(f"\n$ {shlex.join(command)}\n")
+    sys.stderr.flush()
+    left_behind = _checkouts(experiment.name)
+    status = run_interruptibly(
+        [sys.executable, "-m", *command], lambda: bool(_checkouts(experiment.name) - left_behind)
+    )
     if status:
         raise PipelineError(
             found=f"the experiment {experiment.name} failed (what it printed is above)",
@@ -70,32 +77,44 @@ def run(experiment: Experiment) -> None:
 
 
 def metrics_of(names: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Return the metrics of those experiments that exist, by name: the files of metrics/ by scheme.
+    """Return the metrics of those experiments that exist, by name, each as `metrics_at` gives them."""
+    with Repo() as repo:
+        every = [found for group in repo.experiments.ls(all_commits=True).values() for found in group]
+    return {name: metrics_at(revision) for name, revision in every if name in names}
+
+
+def metrics_at(revision: str) -> dict[str, dict[str, Any]]:
+    """Return the files of metrics/ at a revision of Git, or of an experiment, by scheme (and "deployed").
 
     Raises:
-        PipelineError: If DVC cannot list them.
+        ConfigurationError: If there is no such revision, or no project there.
     """
-    listed = _output("git", "for-each-ref", "--format=%(refname)", "refs/exps")
-    found = [match.groups() for line in listed.splitlines() if (match := _REFERENCE.fullmatch(line))]
-    baselines = sorted({first + rest for first, rest, name in found if name in names})
-    if not baselines:
-        return {}
-    revisions = [word for baseline in baselines for word in ("--rev", baseline)]
-    shown = json.loads(_output(sys.executable, "-m", "dvc", "exp", "show", "--json", "--num", "1", *revisions))
-    every = [group for row in shown for group in row["experiments"] or []]
-    return {group["name"]: _metrics(group["revs"][0]) for group in every if group["name"] in names}
+    try:
+        with Repo() as repo:
+            revision = resolve_rev(repo.scm, revision)
+        with contextlib.closing(DVCFileSystem(rev=revision)) as files:
+            folder = str(layout.DEPLOYED_METRICS.parent)
+            paths = files.find(folder) if files.isdir(folder) else []
+            return {Path(path).stem: json.loads(files.read_text(path, encoding="utf-8")) for path in paths}
+    except (DvcException, SCMError, OSError, ValueError) as error:
+        raise ConfigurationError(
+            found=f"no metrics can be read at {revision} ({error})",
+            expected="a commit, branch or tag of this project, or an experiment that `dvc exp list` shows",
+            remedy="give another; git log --oneline lists commits",
+        ) from error
 
 
 def file_of(name: str, path: str) -> bytes:
     """Return a file that an experiment made, from DVC's cache.
 
     Raises:
-        PipelineError: If it is not there any more.
+        ModelError: If it is not there any more.
     """
     try:
-        content: bytes = DVCFileSystem(rev=name).read_bytes(path)
+        with contextlib.closing(DVCFileSystem(rev=name)) as files:
+            content: bytes = files.read_bytes(path)
     except (DvcException, OSError) as error:
-        raise PipelineError(
+        raise ModelError(
             found=f"{path} of the experiment {name} is not in DVC's cache ({error})",
             expected="the results of experiments that `dvc exp list --all-commits` shows",
             remedy=f"dvc exp remove {name}, then run this again",
@@ -103,53 +122,49 @@ def file_of(name: str, path: str) -> bytes:
     return content
 
 
-def _metrics(revision: Mapping[str, Any]) -> dict[str, Any]:
-    files = (revision["data"] or {}).get("metrics") or {}
-    return {Path(name).stem: content["data"] for name, content in files.items() if "data" in content}
-
-
 def _text(value: object) -> str:
     return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
 
-def _run_interruptibly(command: list[str]) -> int:
+def run_interruptibly(command: list[str], may_be_disturbed: Callable[[], bool]) -> int:
     """Run a command in a session of its own, so that Ctrl-C reaches it when it can bear it; return its status.
+
+    Args:
+        command: What to run. Its output goes to stderr: results alone go to stdout.
+        may_be_disturbed: Tells whether it can bear Ctrl-C by now; asked only after there was one.
 
     Raises:
         KeyboardInterrupt: After the command has ended, if there was one.
     """
-    begun: list[subprocess.Popen[str]] = []
-    is_interrupted = is_away = False
+    is_interrupted = is_told = False
 
-    def interrupt(_signal: int = 0, _frame: FrameType | None = None) -> None:
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
         nonlocal is_interrupted
         is_interrupted = True
-        for process in begun if is_away else ():
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGINT)
 
     # The handlers come first: a process that is begun while Ctrl-C is ignored would ignore it for ever.
     with (
         _handling_interrupts(interrupt),
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, errors="replace", start_new_session=True, env=_environment()
-        ) as process,
+        subprocess.Popen(command, stdout=_STDERR, start_new_session=True, env=_environment()) as process,
     ):
-        begun.append(process)
-        for line in process.stdout or ():
-            sys.stdout.write(line)
-            sys.stdout.flush()
-            if not is_away and _IN_ITS_OWN_CHECKOUT.match(line):
-                is_away = True
-                if is_interrupted:
-                    interrupt()
-        status = process.wait()
+        while (status := process.poll()) is None:
+            if is_interrupted and not is_told and may_be_disturbed():
+                os.killpg(process.pid, signal.SIGINT)
+                is_told = True
+            time.sleep(_POLL_SECONDS)
     if is_interrupted:
         raise KeyboardInterrupt
     return status
 
 
-@contextmanager
+def _checkouts(name: str) -> set[str]:
+    """Return the checkouts in which an experiment runs; from then on DVC leaves the project's own folder alone."""
+    with Repo() as repo, contextlib.suppress(OSError, ValueError):  # a note that DVC is just writing
+        return {entry.stash_rev for entry in repo.experiments.tempdir_queue.iter_active() if entry.name == name}
+    return set()
+
+
+@contextlib.contextmanager
 def _handling_interrupts(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Call a function when someone wants this process to end, instead of ending it."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -164,14 +179,3 @@ def _handling_interrupts(handler: Callable[[int, FrameType | None], None]) -> It
 def _environment() -> dict[str, str]:
     """Return an environment in which `python` and `dvc` are those of this process."""
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-
-
-def _output(*command: str) -> str:
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
-    if finished.returncode:
-        raise PipelineError(
-            found=f"`{shlex.join(command)}` failed: {finished.stderr.strip()}",
-            expected="a list of experiments",
-            remedy="run it by hand; `dvc exp list --all-commits` shows what there is",
-        )
-    return finished.stdout

@@ -13,9 +13,9 @@ paper weighs latency alone; the same factor for the size of the file, with the s
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.choosing.candidates import MIB, SAME_LATENCY, Candidate
 from pipeline.config.choose import Exponents, Targets
-from pipeline.errors import PipelineError
+from pipeline.errors import InputError
+from pipeline.metrics.candidates import MIB, SAME_LATENCY, Candidate
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ def choose(candidates: Sequence[Candidate], targets: Targets, exponents: Exponen
     Without a target of latency, latencies within `SAME_LATENCY` of the fastest of the equals count as equal.
 
     Raises:
-        PipelineError: If there is no candidate.
+        InputError: If there is no candidate.
     """
     if not candidates:
-        raise PipelineError(
+        raise InputError(
             found="nothing to choose from", expected="results of at least one model", remedy="run `make sweep`"
         )
     rewards = {id(one): reward(one, targets, exponents) for one in candidates}

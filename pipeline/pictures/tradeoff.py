@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from pipeline.choosing.candidates import MIB, Candidate, front, short_names
 from pipeline.config.choose import Targets
+from pipeline.metrics.candidates import MIB, Candidate, front, short_names
 from pipeline.pictures.canvas import (
     BLUE,
     DARK,

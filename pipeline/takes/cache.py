@@ -3,10 +3,9 @@
 An entry's key is the hash of everything that its content depends on. A result can therefore never depend on whether it
 was found here: a missing or damaged entry is computed again, and any entry may be removed at any time.
 
-`python -m pipeline.takes.cache` tells how large the cache is, and makes room in it.
+`viewfinder cache` tells how large the cache is, and makes room in it.
 """
 
-import argparse
 import contextlib
 import hashlib
 import os
@@ -18,7 +17,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.application import print_error
 from pipeline.config.cache import cache_config
 from pipeline.errors import PipelineError
 from pipeline.files import write_bytes
@@ -142,24 +140,6 @@ def project_cache() -> TakeCache:
     return TakeCache(cache_folder(), cache_config().max_bytes)
 
 
-def main() -> None:
-    """Make room in the project's cache and tell what is left."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.takes.cache", description="Make room in the take cache.")
-    parser.add_argument("--max-bytes", type=int, help="size to shrink to, instead of max_bytes in conf/cache.yaml")
-    arguments = parser.parse_args()
-    try:
-        cache = project_cache()
-    except PipelineError as error:
-        print_error("cache", error)
-        sys.exit(1)
-    cache.max_bytes = cache.max_bytes if arguments.max_bytes is None else arguments.max_bytes
-    left = cache.make_room()
-    sys.stdout.write(
-        f"{cache.folder}: {left.num_entries} results, {left.num_bytes / 1e9:.2f} GB of at most "
-        f"{cache.max_bytes / 1e9:.2f} GB; {left.num_removed} removed ({left.num_removed_bytes / 1e9:.2f} GB)\n"
-    )
-
-
 def _digest(key: str, content: bytes) -> bytes:
     """Return the hash that an entry begins with. It binds the key: an entry under a wrong name is damaged, too."""
     digest = hashlib.sha256(key.encode())
@@ -174,7 +154,3 @@ def _remove(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Compares architectures: `python -m pipeline.choosing.sweep`, or `make sweep`.
+"""Compares architectures: `viewfinder sweep`, or `make sweep`.
 
 Reads conf/sweep.yaml, runs each architecture at each resolution as an experiment of DVC (its schemes are one run), and
 writes plots/sweep/{table.csv,tradeoff.png}. This folder stays as it is. An experiment that was run before on the same
@@ -15,23 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from pipeline.check import check
 from pipeline.choosing.architectures import input_pixels_of, names_of, num_multiply_adds
-from pipeline.choosing.candidates import MIB, Candidate, as_edit, front
 from pipeline.choosing.experiments import Experiment, file_of, metrics_of, run
 from pipeline.choosing.inputs import fingerprint, refuse_what_git_does_not_know
 from pipeline.choosing.latency import latencies_ms
 from pipeline.choosing.reward import Choice, best_within, choose, reward, sentence
-from pipeline.choosing.tables import text_table
 from pipeline.config.application import answer_ctrl_c_by_an_exception, print_error
 from pipeline.config.choose import Exponents, Targets, exponents_of_project, targets_of_project
 from pipeline.config.sweep import SweepConfig, sweep_config
 from pipeline.errors import PipelineError, combine
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.keys.key import hash_of
+from pipeline.metrics.candidates import MIB, Candidate, as_edit, front
 from pipeline.pictures.tradeoff import tradeoff
+from pipeline.tools.results import params_of_project
+from pipeline.tools.tables import text_table
 
 FOLDER = Path("plots/sweep")
 LATENCIES = Path(".cache/sweep/latency_ms.json")
@@ -70,21 +70,25 @@ class Row:
     experiment: str
 
 
-def sweep(config: SweepConfig) -> None:
+def sweep(config: SweepConfig, *, as_json: bool = False) -> None:
     """Run what is missing, then write and print the table, the picture and the choice.
+
+    Args:
+        config: What to try.
+        as_json: Print the table's rows as JSON, and nothing else.
 
     Raises:
         PipelineError: If an architecture is unknown, or all of them fail. If some fail, the others are told first.
     """
     refuse_what_git_does_not_know()
-    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    params = params_of_project()
     tried = names_of(config.backbones, config.input_pixels)
     check_all(tried, config.quantization, params)
     experiments = experiments_of(tried, config.quantization, params)
     errors = run_missing(list(experiments.values()))
     rows = rows_of(experiments, config.quantization)
     if rows:
-        tell(rows)
+        tell(rows, as_json=as_json)
     if errors:
         raise combine(errors, "experiments")
 
@@ -119,7 +123,7 @@ def run_missing(experiments: Sequence[Experiment]) -> list[PipelineError]:
     errors = []
     for experiment in experiments:
         if experiment.name in done:
-            sys.stdout.write(f"\n# there already: {shlex.join(experiment.command())}\n")
+            sys.stderr.write(f"\n# there already: {shlex.join(experiment.command())}\n")
             continue
         try:
             run(experiment)
@@ -170,8 +174,8 @@ def candidate_of(row: Row) -> Candidate:
     )
 
 
-def tell(rows: Sequence[Row]) -> None:
-    """Write table and picture, print the table and the choice."""
+def tell(rows: Sequence[Row], *, as_json: bool) -> None:
+    """Write table and picture, print the table, as JSON or with the choice."""
     targets, exponents = targets_of_project(), exponents_of_project()
     candidates = [candidate_of(row) for row in rows]
     on_front = front(candidates)
@@ -190,7 +194,10 @@ def tell(rows: Sequence[Row]) -> None:
         num_threads=rows[0].num_threads,
     )
     write_bytes(FOLDER / "tradeoff.png", picture)
-    sys.stdout.write(summary(rows, candidates, on_front, choice, targets, exponents))
+    if as_json:
+        sys.stdout.write(table.to_json(orient="records", force_ascii=False, indent=2) + "\n")
+    else:
+        sys.stdout.write(summary(rows, candidates, on_front, choice, targets, exponents))
 
 
 def summary(
@@ -264,18 +271,15 @@ def budgets(candidates: Sequence[Candidate], targets: Targets) -> list[str]:
     ]
 
 
-def main() -> None:
-    """Run the sweep from the command line."""
+def run_sweep(*, as_json: bool) -> None:
+    """Run the sweep that conf/sweep.yaml asks for; Ctrl-C leaves what is finished, and says so.
+
+    Raises:
+        PipelineError: See `sweep`.
+    """
     answer_ctrl_c_by_an_exception()
     try:
-        sweep(sweep_config())
-    except PipelineError as error:
-        print_error("sweep", error)
-        sys.exit(1)
+        sweep(sweep_config(), as_json=as_json)
     except KeyboardInterrupt:
-        sys.stderr.write("\nsweep: interrupted; what is finished is kept, `make sweep` goes on from there\n")
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()
+        sys.stderr.write("\nsweep: what is finished is kept, `make sweep` goes on from there\n")
+        raise

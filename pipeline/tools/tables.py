@@ -1,4 +1,4 @@
-"""Tables of what can be chosen: as text for the terminal."""
+"""Tables for the terminal."""
 
 from collections.abc import Sequence
 

@@ -1,16 +1,13 @@
 """Scores any .tflite picture classifier on any folder of labelled photos or videos, as a phone would run it.
 
-Not a stage: `python -m pipeline.score MODEL DATA` reads what it is given, prints a table, and writes nothing unless
---json names a file. Decoding, preprocessing, runtimes and metrics are those of the stages.
+It reads what it is given and writes nothing. Decoding, preprocessing, runtimes and metrics are those of the stages.
 """
 
-import argparse
-import json
-import os
 import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,12 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.config.application import print_error
-from pipeline.config.evaluate import LITERT, RUNTIMES, EvaluateConfig
+from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.plain import CONF_FOLDER, load
-from pipeline.config.resize import RESIZE_CHOICES
-from pipeline.errors import PipelineError
-from pipeline.files import write_text
+from pipeline.errors import ConfigurationError, InputError
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from pipeline.images.codec import read_photo
 from pipeline.litert.foreign import embedded_labels, output_operator, read_classifier
@@ -33,6 +27,7 @@ from pipeline.metrics.classification import Predictions
 from pipeline.metrics.classification import score as metrics_of
 from pipeline.metrics.probabilities import to_probabilities
 from pipeline.takes.sources import Source, files_in, sources_below
+from pipeline.tools.tables import text_table
 from pipeline.video import sample_frames
 
 Rgb = npt.NDArray[np.uint8]
@@ -41,59 +36,71 @@ _NEEDS_FLOAT32 = ("agreement_with_float32", "accuracy_drop")  # there is no othe
 _MIB = 2**20
 _MAX_NAMED = 12  # labels that an error lists
 
-_EPILOG = """\
-DATA/<label>/ holds the takes of a label: videos, photos, or folders of either; a folder, and each file outside one, is
-one take, whose frames vote. Labels are matched by name, and DATA may hold fewer of them than the model knows:
-precision, recall and F1 are then of those that it holds.
 
-Pictures go into the model at the size at which they are stored, as MediaPipe on a phone takes them; with --width they
-are made narrower first, as the pipeline's own frames are. If the model does not end in a softmax, its outputs are
-looked at: what is not negative and adds up to 1 are probabilities, all else gets a softmax.
+@dataclass(frozen=True)
+class Request:
+    """What to score, and how.
 
-Latency (of the forward pass) and memory are LiteRT's with XNNPACK on this machine, whichever runtime scores.
+    Attributes:
+        model: A .tflite file.
+        data: A folder with a folder for each label.
+        labels: A file with a name a line; None for those in the model's metadata.
+        mean: With `std` what float32 pixels 0..255 are normalized by: one number, or one for each of red, green, blue.
+        std: See `mean`.
+        resize: See `model_input.to_model_input`.
+        runtime: One of `RUNTIMES`.
+        per_second: Frames taken from a second of video.
+        width_pixels: Wider pictures are scaled down to it first; None leaves all as they are stored.
+        num_threads: Of the interpreter whose latency is measured; None for what conf/evaluate.yaml says.
+    """
 
-examples:
-  python -m pipeline.score models/deployed/model.tflite data/videos
-  python -m pipeline.score theirs.tflite photos --labels labels.txt --mean 127.5 --std 127.5 --json theirs.json
-"""
+    model: Path
+    data: Path
+    labels: Path | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    resize: str
+    runtime: str
+    per_second: float
+    width_pixels: int | None
+    num_threads: int | None
 
 
-def score(arguments: argparse.Namespace) -> dict[str, Any]:
+def score(request: Request) -> dict[str, Any]:
     """Score and time a model.
-
-    Args:
-        arguments: What `parser()` makes of a command line.
 
     Returns:
         The metrics of the stage `evaluate` but those that compare two models or two runtimes, and how they came about.
 
     Raises:
-        PipelineError: If model, labels and data do not fit together, or something cannot be read.
+        ConfigurationError: If the request contradicts itself.
+        InputError: If the data cannot be read, or do not fit to the labels.
+        ModelError: If the model cannot be read or run.
     """
-    config = _config(arguments)
-    content, found = read_classifier(arguments.model)
-    labels = labels_of_model(content, arguments.labels, found.num_outputs)
-    sources = sources_of(arguments.data, labels)
+    config = _config(request)
+    content, found = read_classifier(request.model)
+    labels = labels_of_model(content, request.labels, found.num_outputs)
+    sources = sources_of(request.data, labels)
     open_one = partial(
         open_classifier,
         content,
-        runtime=arguments.runtime,
-        resize=arguments.resize,
-        normalization=_normalization(arguments),
+        runtime=request.runtime,
+        resize=request.resize,
+        normalization=_normalization(request),
     )
-    batches = [pictures(source.path, arguments.per_second, arguments.width) for source in sources]
+    batches = [pictures(source.path, request.per_second, request.width_pixels) for source in sources]
     outputs = classify(batches, open_one, title="score", unit="take")
     made_by = output_operator(content)
     probabilities, kind = to_probabilities(np.concatenate(outputs), made_by=made_by, step=found.output_step)
     predictions = _predictions(sources, labels, [len(output) for output in outputs], probabilities)
     return (
         _metrics(predictions, config.num_calibration_bins)
-        | _costs(arguments.model, config)
+        | _costs(request.model, config)
         | {
-            "model": str(arguments.model),
-            "data": str(arguments.data),
-            "runtime": arguments.runtime,
-            "resize": arguments.resize,
+            "model": str(request.model),
+            "data": str(request.data),
+            "runtime": request.runtime,
+            "resize": request.resize,
             "outputs": kind,
         }
     )
@@ -103,21 +110,21 @@ def labels_of_model(content: bytes, path: Path | None, num_outputs: int) -> list
     """Read the labels from a file, a name a line, or else from the model's metadata; in Unicode NFC.
 
     Raises:
-        PipelineError: If there are none, or not one for each output.
+        ConfigurationError: If there are none, or not one for each output.
     """
     if path is None:
         labels, where = embedded_labels(content), "the model's metadata"
     else:
         labels, where = _read_lines(path), str(path)
     if labels is None:
-        raise PipelineError(
+        raise ConfigurationError(
             found="a model without embedded labels",
             expected=f"names for its {num_outputs} outputs",
             remedy="give them with --labels FILE, one a line, in the order of the outputs",
         )
     labels = [unicodedata.normalize("NFC", label.strip()) for label in labels]
     if len(labels) != num_outputs:
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"{len(labels)} labels in {where}: {_named(labels)}",
             expected=f"{num_outputs}, as many as the model has outputs",
             remedy="give the labels that the model was made with (--labels FILE), one a line",
@@ -129,11 +136,11 @@ def sources_of(data: Path, labels: Sequence[str]) -> list[Source]:
     """List the takes of a folder whose sub-folders are named like labels.
 
     Raises:
-        PipelineError: If there are none, a folder is not named like a label of the model, or like two.
+        InputError: If there are none, a folder is not named like a label of the model, or like two.
     """
     sources = sources_below(data, VIDEO_SUFFIXES + PHOTO_SUFFIXES)
     if not sources:
-        raise PipelineError(
+        raise InputError(
             found=f"no photos and no videos in {data}/" if data.is_dir() else f"there is no folder {data}/",
             expected=f"{data}/<label>/ with takes ({' '.join(VIDEO_SUFFIXES + PHOTO_SUFFIXES)})",
             remedy="give the folder that holds the labels' folders",
@@ -141,7 +148,7 @@ def sources_of(data: Path, labels: Sequence[str]) -> list[Source]:
     counts = Counter(labels)
     strange = sorted({source.label for source in sources if counts[source.label] != 1})
     if strange:
-        raise PipelineError(
+        raise InputError(
             found=f"folders in {data}/ that are not named like exactly one label of the model: {_named(strange)}",
             expected=f"the model's labels: {_named(labels)}",
             remedy="rename the folders, move them out, or correct the labels",
@@ -158,7 +165,7 @@ def pictures(path: Path, per_second: float, width_pixels: int | None) -> Iterato
         width_pixels: Wider frames are scaled down to it; None leaves all as they are.
 
     Raises:
-        PipelineError: If a file cannot be read in full.
+        InputError: If a file cannot be read in full.
     """
     limit = width_pixels or sys.maxsize
     for file in [path] if path.is_file() else files_in(path):
@@ -191,49 +198,25 @@ def table(metrics: dict[str, Any]) -> str:
         f"{metrics['data']}\nruntime {metrics['runtime']}, resize {metrics['resize']}, outputs are {metrics['outputs']}"
     )
     listed = "\n".join(f"  {name:<17}  {value}" for name, value in figures.items())
-    return "\n\n".join(["", head, listed, _aligned([("label", "precision", "recall", "F1"), *rows]), ""])
+    return "\n\n".join(["", head, listed, text_table(("label", "precision", "recall", "F1"), rows), ""])
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return what reads the command line."""
-    made = argparse.ArgumentParser(
-        prog="python -m pipeline.score",
-        description="Score a .tflite picture classifier on a folder of labelled photos or videos.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = made.add_argument
-    add("model", type=Path, metavar="MODEL", help="a .tflite file: uint8 or float32 pixels, NHWC")
-    add("data", type=Path, metavar="DATA", help="a folder with a folder for each label")
-    add("--labels", type=Path, metavar="FILE", help="label names, one a line (default: those in the model's metadata)")
-    mean_help = "for float32 pixels: (pixel - mean) / std, pixels being 0..255; one number or three"
-    add("--mean", type=float, nargs="+", metavar="X", help=mean_help)
-    add("--std", type=float, nargs="+", metavar="X", help="see --mean")
-    add("--resize", choices=RESIZE_CHOICES, default="stretch", help="how to get the input's shape (%(default)s)")
-    add("--runtime", choices=RUNTIMES, default=LITERT, help="what runs the model (%(default)s)")
-    add("--per-second", type=float, default=4, metavar="N", help="frames from a second of video (%(default)s)")
-    add("--width", type=int, metavar="PIXELS", help="scale wider pictures down to this first (default: as stored)")
-    add("--threads", type=int, metavar="N", help="threads of the interpreter whose latency is measured")
-    add("--json", type=Path, metavar="FILE", help="also write the metrics to this file")
-    return made
-
-
-def _config(arguments: argparse.Namespace) -> EvaluateConfig:
+def _config(request: Request) -> EvaluateConfig:
     """Take from conf/evaluate.yaml what the command line does not say."""
     section = load(CONF_FOLDER / "evaluate.yaml")["evaluate"]
-    given = {"runtime": arguments.runtime} | (
-        {"num_threads": arguments.threads} if arguments.threads is not None else {}
+    given = {"runtime": request.runtime} | (
+        {"num_threads": request.num_threads} if request.num_threads is not None else {}
     )
     return EvaluateConfig(**(section | given if isinstance(section, dict) else given))
 
 
-def _normalization(arguments: argparse.Namespace) -> Normalization | None:
+def _normalization(request: Request) -> Normalization | None:
     """Check --mean and --std."""
-    mean, std = arguments.mean, arguments.std
+    mean, std = request.mean, request.std
     if mean is None and std is None:
         return None
     if mean is None or std is None or {len(mean), len(std)} - {1, 3} or 0 in std:
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"--mean {_spoken(mean)} and --std {_spoken(std)}",
             expected="both, each one number for all channels or three for red, green and blue, --std without a 0",
             remedy="give what pixels 0..255 were normalized with in training, such as --mean 127.5 --std 127.5",
@@ -282,9 +265,9 @@ def _costs(path: Path, config: EvaluateConfig) -> dict[str, Any]:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").rstrip().splitlines()
+        return path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except (OSError, ValueError) as error:
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"{path} cannot be read ({error})",
             expected="a UTF-8 text file with label names, one a line",
             remedy="check the path that --labels gives",
@@ -297,51 +280,4 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _spoken(values: Sequence[float] | None) -> str:
-    return "(not given)" if values is None else " ".join(f"{value:g}" for value in values)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as lines of columns: names to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for name, *cells in rows:
-        numbers = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        lines.append("  ".join(["", name.ljust(widths[0]), *numbers]))
-    return "\n".join(lines)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run from the command line; the exit status is 0 only if all was scored."""
-    arguments = parser().parse_args(argv)
-    try:
-        metrics = score(arguments)
-        sys.stdout.write(table(metrics))
-        if arguments.json:
-            write_json(arguments.json, metrics)
-    except PipelineError as error:
-        print_error("score", error)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("\nscore: interrupted\n")
-        sys.stderr.flush()
-        os._exit(130)  # sys.exit would wait for the threads
-
-
-def write_json(path: Path, metrics: dict[str, Any]) -> None:
-    """Write the metrics, whole or not at all.
-
-    Raises:
-        PipelineError: If that is impossible.
-    """
-    try:
-        write_text(path, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise PipelineError(
-            found=f"{path} cannot be written ({error.strerror})",
-            expected="a path in a folder that may be written to",
-            remedy="give another file with --json",
-        ) from error
-
-
-if __name__ == "__main__":
-    main()
+    return "(not given)" if values is None else ",".join(f"{value:g}" for value in values)

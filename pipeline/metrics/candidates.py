@@ -1,4 +1,4 @@
-"""What can be chosen: a model with what it gives and what it costs."""
+"""A model with what it gives and what it costs, and which of several no other beats."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,11 +1,10 @@
-"""Searches architectures, schemes and settings of the head: `python -m pipeline.choosing.search`, or `make search`.
+"""Searches architectures, schemes and settings of the head: `viewfinder search`, or `make search`.
 
 Reads conf/search.yaml and data/frames, data/augmented (which `dvc repro augment` brings up to date first); writes
 plots/search/{table.csv,tradeoff.png} and the study, .cache/search/study.sqlite3. A study goes on where it was. Trials
 are compared on the validation takes: the test takes are left for the figure that is reported in the end.
 """
 
-import argparse
 import fcntl
 import os
 import shlex
@@ -21,32 +20,36 @@ from typing import Any
 
 import optuna
 import pandas as pd
-import yaml
+import pyarrow.parquet as pq
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.choosing.architectures import names_of
-from pipeline.choosing.candidates import MIB, Candidate, as_edit, front
+from pipeline.choosing.duration import Past, estimated
 from pipeline.choosing.experiments import set_param
 from pipeline.choosing.inputs import fingerprint
 from pipeline.choosing.reward import choose, reward, sentence
-from pipeline.choosing.sweep import budgets, check_all
-from pipeline.choosing.tables import text_table
 from pipeline.choosing.workshop import Outcome, Workshop
-from pipeline.config.application import answer_ctrl_c_by_an_exception, print_error
+from pipeline.config.application import answer_ctrl_c_by_an_exception
 from pipeline.config.choose import exponents_of_project, targets_of_project
 from pipeline.config.sweep import SearchConfig, search_config
 from pipeline.config.train import HEAD
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError, InputError, PipelineError
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.keys.key import hash_of
+from pipeline.metrics.candidates import MIB, Candidate, as_edit, front
 from pipeline.pictures.tradeoff import tradeoff
 from pipeline.takes.splits import VALIDATION, read_takes
+from pipeline.tools.results import params_of_project, read_metrics
+from pipeline.tools.sweep import budgets, check_all
+from pipeline.tools.tables import text_table
 
 FOLDER = Path("plots/search")
 STUDIES = Path(".cache/search/study.sqlite3")
 
+_STDERR = 2  # results alone go to stdout
 _NUM_DIGITS = 12  # of the hash in a study's name
 _MAX_ROWS = 12  # of the table on the terminal
+_USUAL_LATENCY_MS = 10.0  # of EfficientNet-Lite0, where nothing was measured yet
 _FAILURE, _SETTINGS, _OUTCOME, _SECONDS = "failure", "settings", "outcome", "seconds"
 
 
@@ -99,13 +102,14 @@ def search(config: SearchConfig) -> None:
         PipelineError: If a choice does not exist, frames cannot be made, another search is running, or all trials
             failed.
     """
-    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    params = params_of_project()
     schemes = list(dict.fromkeys([layout.REFERENCE_SCHEME, *config.quantization]))
     check_all(names_of(config.backbones, config.input_pixels), schemes, params)
     make_frames()
     inputs = fingerprint()
     with _only_one():
         study = open_study(config, inputs, params)
+        tell_duration(study, config)
         shop = Workshop(STUDIES.parent / inputs[:_NUM_DIGITS], params["resize"], Path.cwd())
         run_trials(study, config, shop, params["training"])
     models = dict.fromkeys(_model_of(trial) for trial in finished(study))
@@ -117,10 +121,12 @@ def make_frames() -> None:
     """Bring data/frames and data/augmented up to date.
 
     Raises:
-        PipelineError: If DVC, or a stage, fails.
+        InputError: If DVC, or a stage, fails.
     """
-    if subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "augment"], check=False).returncode:
-        raise PipelineError(
+    if subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "--quiet", "augment"], stdout=_STDERR, check=False
+    ).returncode:
+        raise InputError(
             found="the frames cannot be made (see above)",
             expected="a run of the stages split, frames and augment",
             remedy="`dvc repro augment` tells more",
@@ -186,13 +192,35 @@ def run_trials(study: optuna.Study, config: SearchConfig, shop: Workshop, traini
         seconds = time.monotonic() - began
         trial.set_user_attr(_OUTCOME, asdict(found))
         trial.set_user_attr(_SECONDS, round(seconds, 1))
-        sys.stdout.write(f"trial {trial.number + 1}: {settings}: {_told(found)}; {seconds:.0f} s\n")
-        sys.stdout.flush()
+        sys.stderr.write(f"trial {trial.number + 1}: {settings}: {_told(found)}; {seconds:.0f} s\n")
         return found.accuracy, found.latency_ms, found.size_bytes
 
-    missing = config.num_trials - len(finished(study)) - len(failed(study))
-    if missing > 0:
+    if missing := num_missing(study, config):
         study.optimize(objective, n_trials=missing, catch=(Exception,))
+
+
+def num_missing(study: optuna.Study, config: SearchConfig) -> int:
+    """Return how many trials a study lacks."""
+    return max(0, config.num_trials - len(finished(study)) - len(failed(study)))
+
+
+def tell_duration(study: optuna.Study, config: SearchConfig) -> None:
+    """Say how long the missing trials may take, before they begin."""
+    missing = num_missing(study, config)
+    if not missing:
+        return
+    past = [Past(_model_of(trial), trial.user_attrs[_SECONDS]) for trial in finished(study)]
+    reference = layout.metrics(layout.REFERENCE_SCHEME)
+    tables = [path for folder in (layout.FRAMES, layout.AUGMENTED) for path in folder.rglob("*.parquet")]
+    estimate = estimated(
+        missing,
+        len(names_of(config.backbones, config.input_pixels)) * len(config.quantization),
+        past,
+        num_pictures=sum(pq.read_metadata(path).num_rows for path in tables),
+        latency_ms=read_metrics(reference)["latency_ms"]["p50"] if reference.exists() else _USUAL_LATENCY_MS,
+        num_workers=os.cpu_count() or 1,
+    )
+    sys.stderr.write(f"search: {missing} trials to run: {estimate}; Ctrl-C keeps what is finished\n")
 
 
 def suggest(trial: Trial, config: SearchConfig) -> Settings:
@@ -232,11 +260,11 @@ def tell(
         num_takes: Validation takes that the trials were compared on.
 
     Raises:
-        PipelineError: If no trial has finished.
+        InputError: If no trial has finished.
     """
     trials = finished(study)
     if not trials:
-        raise PipelineError(
+        raise InputError(
             found=f"none of {len(failed(study))} trials gave a result (see above)",
             expected="at least one",
             remedy=f"mend what the messages say, and remove {STUDIES} to begin anew",
@@ -277,14 +305,29 @@ def tell(
                 *(f"Best with {text}" for text in budgets(candidates, targets)),
                 "Chosen: " + sentence(choice, targets, accuracy_name="validation accuracy"),
                 "The best of many looks better than it is, the more so the fewer takes: the test takes tell.",
-                "To make it real, and to have its figures on them: " + as_edit(choice.candidate.settings),
-                "  then `dvc repro`; or, without an edit:",
-                f"  {shlex.join(['dvc', 'exp', 'run', *set_param(choice.candidate.settings)])}",
+                *_to_make_real(choice.candidate.settings, params),
                 f"Table and picture: {FOLDER}/table.csv, {FOLDER}/tradeoff.png; study: {STUDIES} ({study.study_name})",
                 "",
             ]
         )
     )
+
+
+def _to_make_real(settings: Mapping[str, object], params: Mapping[str, Any]) -> list[str]:
+    """Return lines that tell how to use the chosen settings, or that params.yaml has them already."""
+    if {key: _value_of(params, key) for key in settings} == dict(settings):
+        return ["That is what params.yaml says already: nothing to edit; `dvc repro` has its figures on them."]
+    return [
+        "To make it real, and to have its figures on them: " + as_edit(settings),
+        "  then `dvc repro`; or, without an edit:",
+        f"  {shlex.join(['dvc', 'exp', 'run', *set_param(settings)])}",
+    ]
+
+
+def _value_of(params: Mapping[str, Any], key: str) -> object:
+    """Return what params.yaml has under a key such as `training.steps`."""
+    section, _, name = key.rpartition(".")
+    return params[section][name] if section else params[key]
 
 
 def _model_of(trial: FrozenTrial) -> tuple[str, str]:
@@ -342,14 +385,14 @@ def _only_one() -> Iterator[None]:
     """Be the only search of this folder. The system gives up the lock however the process ends.
 
     Raises:
-        PipelineError: If another is running.
+        ConfigurationError: If another is running.
     """
     STUDIES.parent.mkdir(parents=True, exist_ok=True)
     with (STUDIES.parent / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise PipelineError(
+            raise ConfigurationError(
                 found="another search is running in this folder",
                 expected="one at a time",
                 remedy="wait until it has ended, or stop it: what it has found is kept",
@@ -357,26 +400,20 @@ def _only_one() -> Iterator[None]:
         yield
 
 
-def main() -> None:
-    """Run the search from the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.choosing.search", description=(__doc__ or "").split(":")[0]
-    )
-    parser.add_argument("--trials", type=int, help="how many the study has in the end, instead of num_trials")
-    arguments = parser.parse_args()
+def run_search(num_trials: int | None) -> None:
+    """Run the search that conf/search.yaml asks for; Ctrl-C leaves the finished trials, and says so.
+
+    Args:
+        num_trials: That the study has in the end; None for what the file says.
+
+    Raises:
+        PipelineError: See `search`.
+    """
     answer_ctrl_c_by_an_exception()
+    config = search_config()
+    config.num_trials = config.num_trials if num_trials is None else num_trials
     try:
-        config = search_config()
-        config.num_trials = config.num_trials if arguments.trials is None else arguments.trials
         search(config)
-    except PipelineError as error:
-        print_error("search", error)
-        sys.exit(1)
     except KeyboardInterrupt:
-        sys.stderr.write("\nsearch: interrupted; finished trials are kept, `make search` goes on from there\n")
-        sys.stderr.flush()
-        os._exit(130)  # sys.exit would wait for threads in the middle of a take
-
-
-if __name__ == "__main__":
-    main()
+        sys.stderr.write("\nsearch: finished trials are kept, `make search` goes on from there\n")
+        raise

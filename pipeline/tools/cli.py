@@ -1,0 +1,231 @@
+"""The command line `viewfinder`: each command with its options and one line of help.
+
+What a command does is in the module of its name, which is imported when the command runs: help and completion must not
+wait for what scoring or DVC bring along.
+"""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import click
+from click.shell_completion import ShellComplete, get_completion_class
+
+from pipeline.tools.tool import Tool
+
+_SHELLS = ("bash", "zsh", "fish")
+_FILE = click.Path(path_type=Path)
+_SCORE_EXAMPLES = """\b
+viewfinder score models/deployed/model.tflite data/videos
+viewfinder score theirs.tflite photos --labels labels.txt --mean 127.5 --std 127.5 --json > theirs.json
+"""  # \b: the lines stay lines
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class ChoicesOf(click.Choice[str]):
+    """What a constant of another module holds, which is imported only when a command needs to know."""
+
+    def __init__(self, module: str, constant: str) -> None:
+        """Keep where the choices are."""
+        self._module, self._constant = module, constant
+        self.case_sensitive = True
+
+    @property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The choices."""
+        return tuple(getattr(importlib.import_module(self._module), self._constant))
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them."""
+
+    name = "X[,X,X]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        """Read them."""
+        try:
+            return tuple(float(number) for number in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor three with commas between them", param, ctx)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def viewfinder() -> None:
+    """Tools around the pipeline, for the project in the current folder. `dvc repro` runs the pipeline itself."""
+
+
+@viewfinder.command(cls=Tool)
+@_as_json
+def summary(as_json: bool) -> None:
+    """Tell where the model lies, how good it is, what to do next."""
+    from pipeline.tools.summary import summarized, text_of
+
+    found = summarized()
+    _print(found.to_json() if as_json else text_of(found))
+
+
+@viewfinder.command(cls=Tool)
+@click.argument("revision", metavar="[REV]", required=False)
+@_as_json
+def compare(revision: str | None, as_json: bool) -> None:
+    """Compare schemes with float32, or with another Git revision."""
+    from pipeline.tools.compare import text_of, with_float32, with_revision
+
+    found = with_float32() if revision is None else with_revision(revision)
+    _print(found.to_json() if as_json else text_of(found))
+
+
+@viewfinder.command(cls=Tool)
+@click.option("--open/--no-open", "opens", default=False, show_default=True, help="Show it in the browser.")
+def report(opens: bool) -> None:
+    """Write one page with results, pictures, takes and settings."""
+    from pipeline.tools.report import report
+
+    path = report()
+    _print(f"{path}\n")
+    if opens:
+        click.launch(str(path))
+
+
+@viewfinder.command(cls=Tool, needs_project=False, epilog=_SCORE_EXAMPLES)
+@click.argument("model", type=_FILE)
+@click.argument("data", type=_FILE)
+@click.option(
+    "--labels", type=_FILE, help="Names, one a line, in the order of the outputs.  [default: the model's own]"
+)
+@click.option("--mean", type=Numbers(), help="For float32 pixels: (pixel - mean) / std; a number, or one a channel.")
+@click.option("--std", type=Numbers(), help="See --mean.")
+@click.option(
+    "--resize",
+    type=ChoicesOf("pipeline.config.resize", "RESIZE_CHOICES"),
+    default="stretch",
+    show_default=True,
+    help="To the input.",
+)
+@click.option(
+    "--runtime",
+    type=ChoicesOf("pipeline.config.evaluate", "RUNTIMES"),
+    default="litert",
+    show_default=True,
+    help="What runs the model.",
+)
+@click.option("--per-second", type=float, default=4, show_default=True, help="Frames from a second of video.")
+@click.option("--width", "width_pixels", type=int, help="Scale wider pictures down first.  [default: as stored]")
+@click.option("--threads", "num_threads", type=int, help="Of the latency.  [default: as conf/evaluate.yaml says]")
+@_as_json
+def score(as_json: bool, **options: Any) -> None:
+    """Score any .tflite classifier on a folder of labelled pictures.
+
+    DATA/<label>/ holds the takes of a label: videos, photos, or folders of either; a folder, and each file outside one,
+    is one take, whose frames vote. Labels are matched by name, and DATA may hold fewer of them than the model knows:
+    precision, recall and F1 are then of those that it holds.
+
+    Pictures go into the model at the size at which they are stored, as MediaPipe on a phone takes them; with --width
+    they are made narrower first, as the pipeline's own frames are. If the model does not end in a softmax, its outputs
+    are looked at: what is not negative and adds up to 1 are probabilities, all else gets a softmax.
+
+    Latency (of the forward pass) and memory are LiteRT's with XNNPACK on this machine, whichever runtime scores.
+    """
+    from pipeline.tools.score import Request, score, table
+
+    metrics = score(Request(**options))
+    _print(metrics if as_json else table(metrics))
+
+
+@viewfinder.command(cls=Tool)
+@_as_json
+def sweep(as_json: bool) -> None:
+    """Compare architectures and schemes (conf/sweep.yaml)."""
+    from pipeline.tools.sweep import run_sweep
+
+    run_sweep(as_json=as_json)
+
+
+@viewfinder.command(cls=Tool)
+@click.option("--trials", type=int, help="How many the study has in the end.  [default: as conf/search.yaml says]")
+def search(trials: int | None) -> None:
+    """Search settings and architectures (conf/search.yaml)."""
+    from pipeline.tools.search import run_search
+
+    run_search(trials)
+
+
+@viewfinder.command("import", cls=Tool)
+@click.argument("folder", type=_FILE)
+@click.option(
+    "--ignore-split", "ignores_split", is_flag=True, help="Merge train/, val/ and test/; `split` decides anew."
+)
+@click.option("--link", "links", is_flag=True, help="Make hard links, not copies.")
+def import_folder(folder: Path, ignores_split: bool, links: bool) -> None:
+    """Bring a data set (<label>/*.jpg) into data/photos.
+
+    FOLDER holds a folder for each label, with photos in it; a folder in that is one take. Nothing is overwritten, and
+    all comes in or nothing. The same content under one label comes in once.
+
+    A set with train/, val/ and test/ is refused, since a project cannot keep a set's own split yet. With --ignore-split
+    its parts are merged (each photo's name then begins with its part), and the stage `split` decides anew.
+    """
+    from pipeline.tools.import_folder import import_folder
+
+    _print(import_folder(folder, ignores_split=ignores_split, links=links))
+
+
+@viewfinder.group()
+def cache() -> None:
+    """Show the take cache, or make room in it."""
+
+
+@cache.command(cls=Tool)
+def show() -> None:
+    """Tell where it is and how large."""
+    from pipeline.tools.cache import shown
+
+    _print(shown())
+
+
+@cache.command(cls=Tool)
+@click.option("--max-bytes", type=int, help="Size to shrink to.  [default: as conf/cache.yaml says]")
+def make_room(max_bytes: int | None) -> None:
+    """Remove results, the least recently used first."""
+    from pipeline.tools.cache import room_made
+
+    _print(room_made(max_bytes))
+
+
+@viewfinder.command(cls=Tool)
+@click.option("--all", "everything", is_flag=True, help="Also models/deployed, the caches, and all of plots/.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clean(everything: bool, yes: bool) -> None:
+    """Remove what `dvc repro` brings back, or more with --all.
+
+    What Git tracks, data/videos, data/photos, weights/ and DVC's own cache stay in any case.
+    """
+    from pipeline.tools.clean import removals, remove, total_megabytes
+
+    found = removals(everything=everything)
+    _print("".join(f"{removal}\n" for removal in found) or "nothing to remove\n")
+    question = f"Remove these {total_megabytes(found):,.1f} MB?"
+    if found and (yes or not everything or click.confirm(question, err=True)):
+        for removal in found:
+            remove(removal)
+
+
+@viewfinder.command(cls=Tool, needs_project=False)
+@click.argument("shell", type=click.Choice(_SHELLS))
+def completion(shell: str) -> None:
+    """Print what a shell needs for completion by Tab.
+
+    bash, zsh: eval "$(viewfinder completion bash)"; fish: viewfinder completion fish | source
+    """
+    found = cast(type[ShellComplete], get_completion_class(shell))  # click knows all in _SHELLS
+    _print(found(viewfinder, {}, "viewfinder", "_VIEWFINDER_COMPLETE").source() + "\n")
+
+
+def _print(result: str | dict[str, Any]) -> None:
+    """Print a result to stdout: text as it is, all else as JSON."""
+    text = result if isinstance(result, str) else json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+    sys.stdout.write(text)
+    sys.stdout.flush()

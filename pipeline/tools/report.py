@@ -1,0 +1,114 @@
+"""Writes one page with all that the last run gave, plots/report.html, which opens without a network."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.config.plain import PARAMS
+from pipeline.files import layout, write_text
+from pipeline.metrics.candidates import MIB
+from pipeline.metrics.predictions import read_predictions
+from pipeline.pictures.curves import training_curves
+from pipeline.takes.splits import Take, read_takes
+from pipeline.tools.compare import text_of as comparison_text
+from pipeline.tools.compare import with_float32
+from pipeline.tools.page import folded, listing, page, paragraph, picture, section, table
+from pipeline.tools.results import listed_schemes, params_of_project
+from pipeline.tools.summary import Summary, scored_on, summarized
+
+PAGE = layout.PICTURES.parent / "report.html"
+
+_TITLES = {
+    "confusion": "What it takes for what",
+    "reliability": "How sure it is, and how often right",
+    "tradeoff": "What each scheme gives and costs",
+    "worst_errors": "The worst errors",
+    "lost_to_quantization": "What quantization lost",
+}
+_MAX_OPEN_ROWS = 30  # a longer table is folded
+
+
+def report() -> Path:
+    """Write the page and return where it is.
+
+    Raises:
+        PipelineError: If no run has finished yet.
+    """
+    summary = summarized()
+    sections = [_results(summary), *_pictures(), *_training(), _takes(summary), _settings()]
+    write_text(PAGE, page(f"Viewfinder: {', '.join(summary.labels)}", sections))
+    return PAGE
+
+
+def _results(summary: Summary) -> str:
+    columns = ("scheme", "accuracy", "by take", "size", "latency p50")
+    rows = [
+        (
+            one["scheme"],
+            f"{one['accuracy']:.3f}",
+            f"{one['take_accuracy']:.3f}",
+            f"{one['size_bytes'] / MIB:.2f} MiB",
+            f"{one['latency_ms']['p50']:.1f} ms",
+        )
+        for one in summary.schemes
+    ]
+    names = [row[0] for row in rows]
+    marked = names.index(summary.deployed) if summary.deployed in names else None
+    parts = [paragraph(scored_on(summary)), table(columns, rows, marked=marked)]
+    parts.append(paragraph(f"Deployed: {summary.deployed or 'nothing yet'}"))
+    if summary.breaches:
+        text = "\n".join([f"The gate refuses {summary.wanted}:", *summary.breaches])
+        parts.append(paragraph(text, kind="warning"))
+    if summary.choice:
+        parts.append(paragraph(f"Chosen by the targets: {summary.choice['why']}"))
+    return section("Results", *parts, folded("Differences from float32", listing(comparison_text(with_float32()))))
+
+
+def _pictures() -> list[str]:
+    """Return a section for each picture that the stage `report` drew."""
+    paths = sorted(layout.PICTURES.glob("*.png"), key=lambda path: [*_TITLES, path.stem].index(path.stem))
+    titles = {path: _TITLES.get(path.stem, path.stem.replace("_", " ")) for path in paths}
+    return [section(title, picture(path.read_bytes(), title)) for path, title in titles.items()]
+
+
+def _training() -> list[str]:
+    """Return a section with the curves of the heads, and of the backbone if it was fine-tuned."""
+    paths = {scheme: layout.training_curves(scheme) for scheme in listed_schemes(params_of_project())}
+    heads = {scheme: pd.read_csv(path) for scheme, path in paths.items() if path.exists()}
+    parts = [picture(training_curves(heads, over="step", figures=["loss", "accuracy"]), "heads")] if heads else []
+    tuned = pd.read_csv(layout.FINETUNE_CURVES) if layout.FINETUNE_CURVES.exists() else pd.DataFrame()
+    if not tuned.empty:
+        png = training_curves({"backbone": tuned}, over="epoch", figures=["loss"])
+        parts += [paragraph("Fine-tuning of the backbone:"), picture(png, "backbone")]
+    return [section("Training", *parts)] if parts else []
+
+
+def _takes(summary: Summary) -> str:
+    """Return a section with each take, its part, and for test takes how many frames the deployed model gets right."""
+    scheme = summary.deployed or summary.wanted
+    path = layout.predictions(scheme)
+    found = read_predictions(path) if path.exists() else None
+    right = {} if found is None else found.groupby("take")["is_right"].mean().to_dict()
+    takes = read_takes(layout.SPLITS)
+    rows = [(take.label, take.name, _part(take), _share(right.get(f"{take.label}/{take.name}"))) for take in takes]
+    listed = table(("label", "take", "part", f"right ({scheme})"), rows)
+    return section("Takes", _unless_long(rows, listed))
+
+
+def _part(take: Take) -> str:
+    if len(take.blocks) == 1:
+        return take.blocks[0].part
+    return ", ".join(f"{block.part} {block.start:.0%} to {block.end:.0%}" for block in take.blocks)
+
+
+def _share(right: float | None) -> str:
+    return "" if right is None else f"{right:.0%}"
+
+
+def _settings() -> str:
+    return section("Settings", listing(PARAMS.read_text(encoding="utf-8")))
+
+
+def _unless_long(rows: Sequence[object], content: str) -> str:
+    return content if len(rows) <= _MAX_OPEN_ROWS else folded(f"{len(rows)} takes", content)

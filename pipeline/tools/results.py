@@ -1,0 +1,71 @@
+"""Reads what the last run left: its settings and the metrics of each scheme."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.config.gate import GateConfig
+from pipeline.config.plain import PARAMS, load
+from pipeline.errors import ConfigurationError, InputError
+
+Metrics = Mapping[str, Any]  # a file of metrics/, as the stage `evaluate` writes it
+
+
+def params_of_project() -> dict[str, Any]:
+    """Return what params.yaml of this folder holds.
+
+    Raises:
+        PipelineError: If it is missing or holds no keys and values.
+    """
+    return load(PARAMS)
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Read one file of metrics/.
+
+    Raises:
+        InputError: If it is missing or damaged.
+    """
+    try:
+        found: Metrics = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            found=f"{path} is missing or damaged", expected="the metrics of a finished run", remedy="run `make repro`"
+        ) from error
+    return found
+
+
+def listed_schemes(params: Mapping[str, Any]) -> list[str]:
+    """Return `quantization` of params.yaml, in its order.
+
+    Raises:
+        ConfigurationError: If it is no list of names.
+    """
+    schemes = params.get("quantization")
+    if not isinstance(schemes, list) or not schemes or not all(isinstance(scheme, str) for scheme in schemes):
+        raise _refusal(f"`quantization: {schemes}`", "a list of schemes, such as [float32, int8]")
+    return schemes
+
+
+def gate_of(params: Mapping[str, Any]) -> GateConfig:
+    """Return the limits in the section `gate`; what it does not name has none.
+
+    Raises:
+        ConfigurationError: If it is no section, names what is no limit, or a limit is out of its range.
+    """
+    known = OmegaConf.structured(GateConfig(**dict.fromkeys(GateConfig.__dataclass_fields__)))
+    try:
+        return cast(GateConfig, OmegaConf.to_object(OmegaConf.merge(known, params.get("gate") or {})))
+    except (OmegaConfBaseException, ValueError) as error:
+        expected = f"numbers or null under {', '.join(known)}"
+        raise _refusal(f"`gate: {params['gate']}` ({str(error).splitlines()[0]})", expected) from error
+
+
+def _refusal(found: str, expected: str) -> ConfigurationError:
+    return ConfigurationError(
+        found=f"{PARAMS}: {found}", expected=expected, remedy=f"correct it (git diff {PARAMS} shows the old one)"
+    )

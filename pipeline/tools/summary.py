@@ -1,0 +1,201 @@
+"""Tells where the deployed model lies, how good each scheme is, whether the gate let it pass, and what to type next."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.choosing.reward import choose, sentence
+from pipeline.config.choose import exponents_of_project, targets_of_project
+from pipeline.files import layout
+from pipeline.gate import breaches_of
+from pipeline.metrics.candidates import MIB, Candidate, as_edit, candidate_of, front
+from pipeline.takes.splits import TEST, TRAIN, read_takes
+from pipeline.tools.results import Metrics, gate_of, listed_schemes, params_of_project, read_metrics
+from pipeline.tools.tables import text_table
+
+# Labels of the takes that come with the project (data/make_samples.py).
+SAMPLE_LABELS = frozenset({"café cup", "hammer", "measuring tape", "pliers", "scissors", "screwdriver"})
+
+_COLUMNS = ("scheme", "accuracy", "by take", "drop", "agrees", "size", "latency p50", "p90")
+_SHOWN = ("scheme", "accuracy", "take_accuracy", "accuracy_drop", "agreement_with_float32", "size_bytes", "latency_ms")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What there is to tell about the last run.
+
+    Attributes:
+        backbone: Of all schemes.
+        num_test_frames: That the accuracies are shares of.
+        num_test_takes: That these come from.
+        num_cut_takes: Takes of which some blocks were trained on and others are tested on.
+        num_threads: Of the interpreter whose latency was measured.
+        schemes: Some of the metrics of each, in the order of params.yaml.
+        wanted: The scheme that params.yaml wants deployed.
+        deployed: The scheme in models/deployed/; None if there never was one.
+        breaches: Limits in `gate` that `wanted` breaks, in words.
+        choice: What the targets in `choose` speak for, and the edit that it takes; empty without targets.
+        labels: That the classifier tells apart.
+    """
+
+    backbone: str
+    num_test_frames: int
+    num_test_takes: int
+    num_cut_takes: int
+    num_threads: int
+    schemes: list[dict[str, Any]]
+    wanted: str
+    deployed: str | None
+    breaches: list[str]
+    choice: dict[str, str]
+    labels: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what can be written as JSON."""
+        return asdict(self)
+
+
+def summarized() -> Summary:
+    """Gather what there is to tell.
+
+    Raises:
+        PipelineError: If there are no metrics yet, or params.yaml does not hold what it should.
+    """
+    params = params_of_project()
+    schemes = {scheme: read_metrics(layout.metrics(scheme)) for scheme in listed_schemes(params)}
+    first, wanted = next(iter(schemes.values())), str(params["deploy"])
+    wanted_metrics = schemes[wanted] if wanted in schemes else read_metrics(layout.metrics(wanted))
+    is_deployed = layout.DEPLOYED_METRICS.exists()
+    return Summary(
+        backbone=first["backbone"],
+        num_test_frames=first["num_test_frames"],
+        num_test_takes=first["num_test_takes"],
+        num_cut_takes=_num_cut_takes(),
+        num_threads=first["num_threads"],
+        schemes=[{key: metrics[key] for key in _SHOWN} for metrics in schemes.values()],
+        wanted=wanted,
+        deployed=read_metrics(layout.DEPLOYED_METRICS)["scheme"] if is_deployed else None,
+        breaches=[str(breach) for breach in breaches_of(dict(wanted_metrics), gate_of(params))],
+        choice=_choice(list(schemes.values())),
+        labels=sorted(first["per_class"]),
+    )
+
+
+def text_of(summary: Summary) -> str:
+    """Return the summary for a terminal: a row a scheme, the deployed one marked."""
+    return "\n".join(
+        [
+            "",
+            scored_on(summary),
+            "",
+            text_table(_COLUMNS, [_row(scheme, summary.deployed) for scheme in summary.schemes]),
+            "",
+            *_outcome(summary),
+            *_pictures(),
+            *([f"Chosen:   {summary.choice['why']}", f"To use it: {summary.choice['edit']}"] if summary.choice else []),
+            "",
+            "Next:",
+            *(f"  {command:<37}  {what}".rstrip() for command, what in next_steps(summary).items()),
+            "",
+        ]
+    )
+
+
+def scored_on(summary: Summary) -> str:
+    """Tell what the figures are of, and how far the test takes are unseen."""
+    takes = f"{summary.num_test_takes} takes"
+    if summary.num_cut_takes:
+        takes += (
+            f", {summary.num_cut_takes} of which were trained on in part (their labels have too few takes), so that "
+            "the accuracy looks better than it is"
+        )
+    else:
+        takes += " that were not trained on"
+    return (
+        f"{summary.backbone}, scored on {summary.num_test_frames} frames of {takes}; latency on "
+        f"{summary.num_threads} thread(s) of this machine"
+    )
+
+
+def next_steps(summary: Summary) -> dict[str, str]:
+    """Return what to type, each something that works as it stands, and what it is good for."""
+    better = better_scheme(summary.schemes, summary.deployed) if summary.deployed and not summary.breaches else None
+    switch = {f"edit `deploy: {better.name}`": f"{_gain(summary, better)}; then: dvc repro"} if better else {}
+    has_samples = set(summary.labels) >= SAMPLE_LABELS
+    own = (
+        "remove the sample labels, then: dvc repro"
+        if has_samples
+        else "a new label, or more takes of one, then: dvc repro"
+    )
+    return {
+        "source .venv/bin/activate": "so that `dvc` and `viewfinder` are the project's own",
+        **switch,
+        "viewfinder compare": "against float32; viewfinder compare HEAD: against the last commit",
+        "viewfinder report": "everything as a page that opens without a network",
+        "put videos into data/videos/<label>/": own,
+    }
+
+
+def better_scheme(schemes: Sequence[Metrics], deployed: str) -> Candidate | None:
+    """Return the scheme that would be chosen if the deployed one were not there; None if it is no gain in anything."""
+    candidates = [candidate_of(metrics) for metrics in schemes]
+    others = [one for one in front(candidates) if one.name != deployed]
+    return choose(others, targets_of_project(), exponents_of_project()).candidate if others else None
+
+
+def _num_cut_takes() -> int:
+    takes = read_takes(layout.SPLITS) if layout.SPLITS.exists() else []
+    return sum(take.has_part(TRAIN) and take.has_part(TEST) for take in takes)
+
+
+def _row(metrics: Metrics, deployed: str | None) -> tuple[str, ...]:
+    latency = metrics["latency_ms"]
+    return (
+        metrics["scheme"] + (" *" if metrics["scheme"] == deployed else ""),
+        f"{metrics['accuracy']:.3f}",
+        f"{metrics['take_accuracy']:.3f}",
+        f"{metrics['accuracy_drop']:+.3f}",
+        f"{metrics['agreement_with_float32']:.3f}",
+        f"{metrics['size_bytes'] / MIB:.2f} MiB",
+        f"{latency['p50']:.1f} ms",
+        f"{latency['p90']:.1f} ms",
+    )
+
+
+def _outcome(summary: Summary) -> list[str]:
+    """Return lines that tell what is deployed, and why not what params.yaml wants."""
+    where = f"in {layout.DEPLOYED}/ (model.tflite, labels.txt, manifest.json, golden/)"
+    held = f"{summary.deployed}, {where}" if summary.deployed else "nothing yet"
+    if summary.breaches:
+        return [
+            f"Refused:  {summary.wanted} breaks {len(summary.breaches)} of the limits in `gate`:",
+            *(f"  - {breach}" for breach in summary.breaches),
+            f"Deployed: {held}{', of a run before' if summary.deployed else ''}",
+        ]
+    if summary.deployed != summary.wanted:
+        return [f"Deployed: {held}", f"Wanted:   {summary.wanted} (`deploy` in params.yaml): run `dvc repro`"]
+    return [f"Deployed: {held}"]
+
+
+def _choice(schemes: Sequence[Metrics]) -> dict[str, str]:
+    """Return which scheme the targets in `choose` speak for, if there are any, and the edit."""
+    targets = targets_of_project()
+    if not targets:
+        return {}
+    choice = choose([candidate_of(metrics) for metrics in schemes], targets, exponents_of_project())
+    return {"why": sentence(choice, targets), "edit": as_edit(choice.candidate.settings)}
+
+
+def _pictures() -> list[str]:
+    """Return lines that tell which pictures there are to look at."""
+    names = sorted(path.stem.replace("_", " ") for path in layout.PICTURES.glob("*.png"))
+    return [f"Pictures: in {layout.PICTURES}/ ({', '.join(names)})"] if names else []
+
+
+def _gain(summary: Summary, better: Candidate) -> str:
+    """Tell what another scheme has instead of what the deployed one has."""
+    now = next(metrics for metrics in summary.schemes if metrics["scheme"] == summary.deployed)
+    return (
+        f"{better.size_bytes / MIB:.2f} MiB instead of {now['size_bytes'] / MIB:.2f}, "
+        f"accuracy {better.accuracy - now['accuracy']:+.3f}"
+    )

@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.errors import ConfigurationError, InputError
+from pipeline.files import layout
+from pipeline.takes.splits import Block, write_splits
+from pipeline.tools.cli import viewfinder
+from pipeline.tools.summary import SAMPLE_LABELS, next_steps, summarized, text_of
+from tests import tiny_run
+from tests.conftest import PROJECT
+
+
+@pytest.fixture
+def run(folder: Path) -> Path:
+    tiny_run.make()
+    return folder
+
+
+def test_a_row_a_scheme_with_the_deployed_one_marked(run: Path) -> None:
+    lines = [" ".join(line.split()) for line in text_of(summarized()).splitlines()]
+    assert "float32 * 1.000 1.000 +0.000 1.000 0.00 MiB 9.0 ms 9.0 ms" in lines
+    assert "int8 0.800 0.800 +0.200 0.800 0.00 MiB 3.0 ms 3.0 ms" in lines
+
+
+def test_it_chooses_only_if_there_are_targets(run: Path) -> None:
+    assert "Chosen:" not in text_of(summarized())
+    tiny_run.write_params(["float32", "int8"], choose={"latency_ms": 0.1})
+    told = text_of(summarized())
+    assert "Chosen:   float32: accuracy 1.000 at 9.0 ms (target 0.1 ms)" in told
+    assert "To use it: `deploy: float32` in params.yaml" in told
+
+
+def test_a_refused_model_is_told_with_the_limits_that_it_breaks(run: Path) -> None:
+    tiny_run.write_params(["float32", "int8"], deploy="int8", gate={"min_accuracy": 0.9, "max_size_bytes": None})
+    told = text_of(summarized())
+    assert "Refused:  int8 breaks 1 of the limits in `gate`:\n  - min_accuracy: 0.9; it has 0.8, 0.1 too little" in told
+    assert "Deployed: float32, in models/deployed/" in told
+    assert "of a run before" in told
+    assert "edit `deploy" not in told
+
+
+def test_nothing_deployed_yet_is_no_error(run: Path) -> None:
+    layout.DEPLOYED_METRICS.unlink()
+    tiny_run.write_params(["float32", "int8"], gate={"max_size_bytes": 10})
+    assert "Deployed: nothing yet" in text_of(summarized())
+
+
+def test_another_scheme_than_the_deployed_one_is_wanted(run: Path) -> None:
+    tiny_run.write_params(["float32", "int8"], deploy="int8")
+    assert "Wanted:   int8 (`deploy` in params.yaml): run `dvc repro`" in text_of(summarized())
+
+
+def test_the_next_scheme_is_the_best_of_the_others_not_the_last(run: Path) -> None:
+    tiny_run.write_scheme("float16", size_bytes=2000)
+    tiny_run.write_scheme("int4", wrong=[0, 1, 2, 3], size_bytes=500)
+    tiny_run.write_params(["float32", "float16", "int8", "int4"])
+    assert "edit `deploy: float16`" in next_steps(summarized())
+
+
+def test_a_scheme_that_is_better_in_nothing_is_not_suggested(run: Path) -> None:
+    tiny_run.write_scheme("int8", wrong=[0], size_bytes=5000, p50=20.0)
+    assert not any("deploy:" in step for step in next_steps(summarized()))
+
+
+def test_sample_labels_are_told_of_while_they_are_there(run: Path) -> None:
+    assert "sample labels" not in text_of(summarized())
+    tiny_run.change_metrics("float32", per_class={label: {} for label in SAMPLE_LABELS})
+    assert "remove the sample labels" in text_of(summarized())
+
+
+def test_the_sample_labels_are_those_of_the_sample_takes() -> None:
+    script = (PROJECT / "data/make_samples.py").read_text(encoding="utf-8")
+    takes = script.split("\nTAKES = [")[1].split("\n]")[0]
+    assert {line.split('"')[1] for line in takes.splitlines() if line.startswith("    Take(")} == SAMPLE_LABELS
+
+
+def test_takes_that_were_cut_are_not_called_unseen(run: Path) -> None:
+    assert "2 takes that were not trained on" in text_of(summarized())
+    spans = [("train", 0.0, 0.8), ("test", 0.9, 1.0)]
+    write_splits(layout.SPLITS, [Block("cup", "a.mp4", "data/videos/cup/a.mp4", "0", *span) for span in spans])
+    assert "2 takes, 1 of which were trained on in part (their labels have too few takes)" in text_of(summarized())
+
+
+def test_without_metrics_it_says_what_to_run(run: Path) -> None:
+    layout.metrics("int8").unlink()
+    with pytest.raises(InputError, match=r"int8\.json is missing or damaged\n.*\n  to mend:  run `make repro`"):
+        summarized()
+
+
+@pytest.mark.parametrize("gate", ["strict", {"min_beauty": 1}, {"min_accuracy": "high"}])
+def test_a_gate_that_is_none(run: Path, gate: object) -> None:
+    tiny_run.write_params(["float32", "int8"], gate=gate)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="numbers or null under min_accuracy, "):
+        summarized()
+
+
+@pytest.mark.parametrize("schemes", ["int8", [], [8]])
+def test_schemes_that_are_no_list_of_names(run: Path, schemes: object) -> None:
+    Path("params.yaml").write_text(f"deploy: float32\nquantization: {schemes}\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="expected: a list of schemes, such as"):
+        summarized()
+
+
+def test_as_json(run: Path) -> None:
+    done = CliRunner().invoke(viewfinder, ["summary", "--json"])
+    found = json.loads(done.stdout)
+    assert (found["deployed"], found["breaches"], found["labels"]) == ("float32", [], ["cup", "rote Möhre"])
+    assert [scheme["accuracy"] for scheme in found["schemes"]] == [1.0, 0.8]

@@ -1,0 +1,298 @@
+"""The command `make sweep`, with DVC itself, in a repository whose only stage is quick."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from pipeline.choosing.architectures import names_of, num_multiply_adds
+from pipeline.choosing.experiments import Experiment, file_of, metrics_at, metrics_of, run, run_interruptibly
+from pipeline.choosing.inputs import fingerprint, refuse_what_git_does_not_know
+from pipeline.config.sweep import SearchConfig, SweepConfig, search_config, sweep_config
+from pipeline.errors import ConfigurationError, ModelError, PipelineError
+from pipeline.files import layout, write_bytes, write_text
+from pipeline.litert.head import append_head
+from pipeline.tools import sweep as module
+from pipeline.tools.cli import viewfinder
+from pipeline.tools.sweep import sweep
+from tests import tiny_models
+from tests.conftest import PROJECT
+
+LITE0, LITE1, LITE2 = BACKBONES = [f"efficientnet_lite{i}" for i in range(3)]
+PIXELS = 32
+
+# Stands for all stages: it notes that it ran, and refuses Lite2.
+EVALUATE = """\
+import json, shutil, sys, pathlib
+backbone, scheme, log = sys.argv[1:]
+open(log, "a").write(f"{backbone} {scheme}\\n")
+if backbone == "efficientnet_lite2":
+    sys.exit("no such weights")
+pixels = 32 if backbone.endswith("_32") else 224
+metrics = {"scheme": scheme, "accuracy": 0.9 if pixels == 224 else 0.8, "take_accuracy": 1, "accuracy_drop": 0,
+           "size_bytes": 1000 * pixels, "latency_ms": {"p50": 77}, "peak_memory_bytes": 2**20, "num_threads": 1,
+           "num_test_frames": 10, "num_test_takes": 2}
+for folder in ("metrics/schemes", f"models/classifiers/{scheme}"):
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+pathlib.Path(f"metrics/schemes/{scheme}.json").write_text(json.dumps(metrics))
+shutil.copy("data/videos/model", f"models/classifiers/{scheme}/model.tflite")
+"""
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A fresh clone of a project that was run, with an edit of params.yaml that is not committed."""
+    folder = tmp_path_factory.mktemp("repository")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        site_cache = tmp_path_factory.mktemp("site_cache")
+        patch.setenv("DVC_SITE_CACHE_DIR", str(site_cache))
+        shutil.copytree(PROJECT / "conf", "conf")
+        write_bytes(Path("data/videos/model"), append_head(tiny_models.backbone(), *tiny_models.head()))
+        write_text(Path("evaluate.py"), EVALUATE)
+        stage = {
+            "matrix": {"scheme": "${quantization}"},
+            "cmd": f"{sys.executable} evaluate.py ${{backbone}} ${{item.scheme}} {folder / 'log'}",
+            "deps": ["data/videos"],
+            "outs": [str(layout.model("${item.scheme}"))],
+            "metrics": [{str(layout.metrics("${item.scheme}")): {"cache": False}}],
+        }
+        report = {"cmd": "mkdir -p pictures && echo > pictures/a.png", "deps": ["metrics"], "outs": ["pictures"]}
+        stages = {"evaluate": stage, "report": report}
+        write_text(Path("dvc.yaml"), yaml.safe_dump({"stages": stages, "plots": ["pictures/a.png"]}))
+        for name in ("params.yaml", "requirements.lock", "requirements-dev.lock"):
+            shutil.copy(PROJECT / name, name)
+        write_text(Path(".gitignore"), "/.cache\n/plots\n/log\n/models\n/pictures\n")
+        author = ("-c", "user.name=A", "-c", "user.email=a@b.c")
+        for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "Begin"]):
+            subprocess.run(["git", *command], check=True)
+        for command in (["init"], ["repro"]):
+            subprocess.run([sys.executable, "-m", "dvc", *command, "-q"], check=True)
+        for command in (["add", "-A"], [*author, "commit", "-qm", "A run"]):
+            subprocess.run(["git", *command], check=True)
+        for made in (".dvc/cache", site_cache, "models", "pictures"):  # dvc.lock knows what is not there
+            shutil.rmtree(made)
+        Path("log").unlink()
+        with Path("params.yaml").open("a") as params:
+            params.write("# mine\n")
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not spend seconds on measuring; models of the same name are as fast as their turn."""
+    measured = lambda models: {name: float(i + 1) for i, name in enumerate(models)}  # noqa: E731
+    monkeypatch.setattr("pipeline.choosing.latency.measure_in_turns", measured)
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def runs() -> list[str]:
+    return Path("log").read_text().splitlines() if Path("log").exists() else []
+
+
+def test_a_sweep_compares_and_leaves_the_folder_as_it_was(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = git("status", "--porcelain"), Path("params.yaml").read_text()
+    sweep(SweepConfig([LITE0], [None, PIXELS], ["float32"]))
+    assert (git("status", "--porcelain"), Path("params.yaml").read_text()) == before
+    assert runs() == [f"{LITE0} float32", f"{LITE0}_{PIXELS} float32"]
+    table = pd.read_csv("plots/sweep/table.csv")
+    assert table["backbone"].tolist() == [LITE0, f"{LITE0}_{PIXELS}"]
+    assert table["accuracy"].tolist() == [0.9, 0.8]
+    assert table["size_bytes"].tolist() == [224_000, 32_000]
+    assert table["latency_ms_p50"].tolist() == [1, 2]  # not the 77 of metrics/
+    assert table["num_multiply_adds"].tolist() == [407_000_000, round(407_000_000 * (PIXELS / 224) ** 2)]
+    assert Path("plots/sweep/tradeoff.png").read_bytes().startswith(b"\x89PNG")
+    told = capfd.readouterr()
+    assert "-S 'quantization=[float32]' report\n" in told.err
+    assert f"-S backbone={LITE0}_{PIXELS} -S" in told.err
+    assert f"Chosen: {LITE0} float32: accuracy 0.900 at 1.0 ms" in told.out
+    assert f"To use it: `backbone: {LITE0}` and `deploy: float32` in params.yaml" in told.out
+
+
+def test_what_is_there_is_not_run_again_and_what_fails_costs_no_other(
+    repository: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = len(runs())
+    with pytest.raises(PipelineError, match=f"the experiment {LITE2}-[0-9a-f]{{8}} failed"):
+        sweep(SweepConfig([LITE2, LITE0], [None], ["float32"]))
+    assert runs()[before:] == [f"{LITE2} float32"]
+    told = capfd.readouterr()
+    assert "# there already: dvc exp run --temp" in told.err
+    assert f"Chosen: {LITE0} float32" in told.out
+
+
+def test_the_table_as_json_is_all_that_stdout_gets(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    sweep(SweepConfig([LITE0], [None], ["float32"]), as_json=True)
+    (row,) = json.loads(capfd.readouterr().out)
+    assert (row["backbone"], row["accuracy"], row["latency_ms_p50"], row["is_on_front"]) == (LITE0, 0.9, 1.0, True)
+
+
+def test_metrics_and_files_of_experiments_are_read(repository: Path) -> None:
+    name = git("for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps").split()[0]
+    assert metrics_of([name, "another"])[name]["float32"]["scheme"] == "float32"
+    assert file_of(name, str(layout.model("float32"))) == Path("data/videos/model").read_bytes()
+    assert metrics_of(["another"]) == {}
+    assert metrics_at("HEAD")["float32"]["accuracy"] == 0.9
+    with pytest.raises(ConfigurationError, match=r"no metrics can be read at nowhere"):
+        metrics_at("nowhere")
+    with pytest.raises(ModelError, match=f"dvc exp remove {name}"):
+        file_of(name, str(layout.model("int8")))
+
+
+def test_the_fingerprint_tells_apart_what_gives_other_metrics(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, first = yaml.safe_load(Path("params.yaml").read_text()), fingerprint()
+    text = Path("params.yaml").read_text()
+    write_text(Path("params.yaml"), yaml.safe_dump(params | {"choose": {"latency_ms": 1}, "backbone": LITE1}))
+    assert fingerprint() == first
+    write_text(Path("params.yaml"), yaml.safe_dump(params | {"resize": "pad"}))
+    assert fingerprint() != first
+    write_text(Path("params.yaml"), text)
+    write_bytes(Path("data/videos/more"), b"another take")
+    assert fingerprint() != first
+    with pytest.raises(PipelineError, match=r"data/videos/more in neither Git nor DVC"):
+        refuse_what_git_does_not_know()
+    Path("data/videos/more").unlink()
+    assert fingerprint() == first
+    refuse_what_git_does_not_know()
+
+
+def test_a_folder_without_git_is_refused(folder: Path) -> None:
+    with pytest.raises(PipelineError, match="no commit of Git here"):
+        refuse_what_git_does_not_know()
+
+
+def test_an_unknown_backbone_is_refused_before_anything_runs(repository: Path) -> None:
+    before = runs()
+    with pytest.raises(PipelineError, match="backbone: resnet"):
+        sweep(SweepConfig(["resnet"], [None], ["float32"]))
+    assert runs() == before
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_reaches_an_experiment_only_in_its_own_checkout(signal_number: int, tmp_path: Path) -> None:
+    script = f"""
+import pathlib, time
+said = "while it looks through the project"
+try:
+    time.sleep(1.5)
+    said = "in a stage"
+    pathlib.Path({str(tmp_path / "away")!r}).write_text("")
+    time.sleep(60)
+except KeyboardInterrupt:
+    pathlib.Path({str(tmp_path / "log")!r}).write_text(said)
+"""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as behind `nohup ... &`
+    threading.Timer(0.5, os.kill, [os.getpid(), signal_number]).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_interruptibly([sys.executable, "-c", script], (tmp_path / "away").exists)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (tmp_path / "log").read_text() == "in a stage"
+
+
+def test_commands_are_those_that_one_would_type() -> None:
+    experiment = Experiment("x", {"backbone": LITE1, "quantization": ["float32", "int8"]}, "report")
+    assert " ".join(experiment.command()) == (
+        f"dvc exp run --temp --name x -S backbone={LITE1} -S quantization=[float32,int8] report"
+    )
+
+
+def test_names_of_all_backbones_at_all_resolutions() -> None:
+    assert names_of([LITE0, f"{LITE1}_160"], [None, 192]) == [LITE0, f"{LITE0}_192", f"{LITE1}_160"]
+
+
+def test_multiply_adds_are_published_or_scaled_by_the_area() -> None:
+    assert num_multiply_adds(LITE0) == (407_000_000, True)
+    assert num_multiply_adds(f"{LITE0}_112") == (round(407_000_000 / 4), False)
+
+
+def test_the_projects_own_lists_are_valid() -> None:
+    assert sweep_config().backbones
+    assert search_config().num_trials > search_config().num_first_random
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (([], [None], ["float32"]), r"backbones: \[\]"),
+        (([LITE0, LITE0], [None], ["float32"]), "each once"),
+        (([LITE0], [16], ["float32"]), "input_pixels: 16"),
+        (([LITE0], [None], ["int8"]), "float32 among them"),
+    ],
+)
+def test_lists_that_cannot_be_swept_are_refused(values: tuple[list, list, list], message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
+        SweepConfig(*values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dropout": (0.5, 0.1)}, "the smaller number first"),
+        ({"dropout": (0, 1.5)}, "dropout: 1.5"),
+        ({"learning_rate": (0, 1)}, "learning_rate: 0"),
+        ({"num_trials": 0}, "num_trials: 0"),
+    ],
+)
+def test_ranges_that_cannot_be_searched_are_refused(change: dict, message: str) -> None:
+    valid = {"learning_rate": (0.1, 1), "weight_decay": (0.1, 1), "dropout": (0, 0.5), "steps": (1, 2)}
+    counts = {"num_trials": 2, "num_first_random": 1, "seed": 0}
+    with pytest.raises(PipelineError, match=message):
+        SearchConfig([LITE0], [None], ["float32"], **(valid | counts | change))
+
+
+def test_the_command_tells_what_is_wrong(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "sweep_config", lambda: SweepConfig([], [None], ["float32"]))
+    done = CliRunner().invoke(viewfinder, ["sweep"])
+    assert done.exit_code == ConfigurationError.exit_status
+    assert "sweep: backbones: []" in done.stderr
+
+
+# Sleeps in a stage, and notes what ended it.
+SLOW = """\
+import pathlib, sys, time
+log = pathlib.Path(sys.argv[1])
+log.write_text("began")
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    log.write_text("interrupted")
+    raise
+"""
+
+
+def test_ctrl_c_ends_an_experiment_of_dvc_and_leaves_params_as_they_were(repository: Path, tmp_path: Path) -> None:
+    before, log = Path("params.yaml").read_text(), tmp_path / "log"
+    write_text(Path("evaluate.py"), SLOW.replace("sys.argv[1]", repr(str(log))))
+
+    def interrupt() -> None:
+        while not log.exists():
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    try:
+        threading.Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            run(Experiment("slow", {"backbone": LITE1}, "evaluate"))
+    finally:
+        write_text(Path("evaluate.py"), EVALUATE)
+    assert log.read_text() == "interrupted"
+    assert Path("params.yaml").read_text() == before
+    assert metrics_of(["slow"]) == {}
