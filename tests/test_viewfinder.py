@@ -19,12 +19,11 @@ from pipeline.tools.tool import Tool
 from tests.conftest import PROJECT
 
 COMMANDS = {"summary", "score", "sweep", "search", "compare", "report", "import", "cache", "clean", "completion"}
-MAX_HELP_SECONDS = 0.3
 
 
 def start(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the console script's function, as a process in another folder."""
-    code = "import sys, viewfinder; sys.argv[0] = 'viewfinder'; viewfinder.start()"
+    code = "import sys; from pipeline.tools.entry import start; sys.argv[0] = 'viewfinder'; start()"
     changed = os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONSAFEPATH": "1"} | environment
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, cwd=folder, env=changed, capture_output=True, text=True, check=False)
@@ -60,16 +59,16 @@ def test_outside_a_project_commands_say_so_and_help_helps(folder: Path) -> None:
 
 def test_the_project_in_the_current_folder_brings_its_own_code(folder: Path) -> None:
     assert start("--help", folder=folder).stdout.startswith("Usage: viewfinder [OPTIONS] COMMAND")  # the installed one
-    code = "def viewfinder(prog_name):\n    print('the code of', __file__)\n"
+    code = "print('the code of', __file__)\n"
     for name, content in {
         "pipeline/__init__.py": "",
         "pipeline/tools/__init__.py": "",
-        "pipeline/tools/cli.py": code,
+        "pipeline/tools/__main__.py": code,
     }.items():
         write_text(folder / name, content)
     assert start("--help", folder=folder).stdout.startswith("Usage: viewfinder")  # a folder of that name is no project
     write_text(folder / "dvc.yaml", "")
-    assert start("--help", folder=folder).stdout == f"the code of {folder / 'pipeline/tools/cli.py'}\n"
+    assert start("--help", folder=folder).stdout == f"the code of {folder / 'pipeline/tools/__main__.py'}\n"
 
 
 def test_the_module_is_the_command(folder: Path) -> None:
@@ -140,7 +139,7 @@ def test_room_is_made_in_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_package_names_script_and_code() -> None:
     found = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert found["project"]["scripts"] == {"viewfinder": "viewfinder:start"}
+    assert found["project"]["scripts"] == {"viewfinder": "pipeline.tools.entry:start"}
     assert found["tool"]["setuptools"]["packages"]["find"]["include"] == ["pipeline", "pipeline.*"]
     assert found["tool"]["distutils"]["build"]["build-base"].startswith(".cache/")
 
