@@ -6,9 +6,10 @@ no redundancy: a flipped bit inside a complete packet can pass unseen there, and
 PyAV keeps FFmpeg's own log off the terminal as long as nobody sets its log level.
 
 Where few frames are wanted, a first pass reads all packets without decoding them (a hundredth of the work), and a
-second one decodes only what the wanted frames need (`plan.plan_runs`). Nobody seeks: reading on is cheap, and not every
-container seeks exactly. Frames and errors are those of decoding everything, with one exception: damage inside packets
-that are never decoded is not seen. A clip that was cut off is refused all the same: the first pass sees every packet.
+second one decodes from the key frame before each wanted frame (`plan.plan_runs`), leaving out what no other frame is
+predicted from. Nobody seeks: reading on is cheap, and not every container seeks exactly. Frames and errors are those of
+decoding everything, with one exception: damage inside packets that are never decoded is not seen. A clip that was cut
+off is refused all the same: the first pass sees every packet.
 """
 
 import math
@@ -18,16 +19,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import av.error
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError, InputError
 from pipeline.files.suffixes import VIDEO_SUFFIXES
-from pipeline.video.bitstream import RoleReader, role_reader
 from pipeline.video.convert import Converter, Rgb
 from pipeline.video.plan import PacketNote, Run, plan_runs
 
@@ -42,8 +42,14 @@ _COPY_AGAIN = "copy it from the phone again, record it again, or remove it"
 
 _FRAMES_AHEAD = 2  # converted while decoding goes on; they wait in memory
 
-# With fewer frames of the clip for one that is wanted, a plan cannot save enough to be worth reading the clip twice.
+# With fewer frames of the clip for one that is wanted, too little is saved to be worth reading the clip twice.
 _FEWEST_FRAMES_A_SLOT = Fraction(3, 2)
+
+# Codecs whose decoders give no frame before one that they can start at, whatever the container calls a key frame. H.264
+# and H.265 also need a container that stores presentation times (mp4, mov, 3gp, Matroska): there the stream's header
+# begins with a 1 (ISO/IEC 14496-15).
+_CODECS_WITH_KEY_FRAMES = ("h264", "hevc", "vp9", "av1", "mjpeg", "prores")
+_CODECS_WITH_HEADER = ("h264", "hevc")
 
 _TimedFrame = tuple[Fraction, av.VideoFrame]  # seconds from the clip's first frame, and the frame
 
@@ -78,11 +84,11 @@ def sample_frames(path: Path, *, per_second: float, width_pixels: int) -> Iterat
         Frames in the order in which they are presented.
 
     Raises:
-        PipelineError: If the settings are not positive, or the file is empty, not a video, without decodable frames,
-            damaged, or shorter than it declares.
+        ConfigurationError: If the settings are not positive.
+        InputError: If the file is empty, not a video, without decodable frames, damaged, or shorter than it declares.
     """
     if not (math.isfinite(per_second) and per_second > 0 and width_pixels >= 1):
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"{per_second} frames a second, {width_pixels} pixels wide",
             expected="more than 0 frames a second and a width of 1 pixel or more",
             remedy="correct the settings for frames",
@@ -96,9 +102,8 @@ def _sample(path: Path, per_second: Fraction, width_pixels: int) -> Iterator[Vid
     for may_plan in (True, False):
         with _open(path) as container:
             stream = _video_stream(path, container)
-            reader = _role_reader(stream, per_second) if may_plan else None
-            if reader:
-                frames = _decode_by_plan(path, container, stream, per_second, reader)
+            if may_plan and _is_worth_a_plan(stream, per_second):
+                frames = _decode_by_plan(path, container, stream, per_second)
             else:
                 frames = _decode_all(path, container, stream)
             wanted = _first_in_slots(frames, per_second, last_slot)
@@ -145,13 +150,13 @@ def _open(path: Path) -> InputContainer:
     """Open a file, or tell why that is impossible."""
     try:
         if path.stat().st_size == 0:
-            raise PipelineError(found=f"{path} is empty (0 bytes)", expected=_VIDEO_EXPECTED, remedy=_COPY_AGAIN)
+            raise InputError(found=f"{path} is empty (0 bytes)", expected=_VIDEO_EXPECTED, remedy=_COPY_AGAIN)
         container = av.open(str(path.absolute()), "r")  # absolute: FFmpeg takes "a:b.mp4" for a protocol
         if container.format.name == "gif":
             _check_gif_end(path)
         return container
     except (OSError, ValueError, av.FFmpegError) as error:
-        raise PipelineError(
+        raise InputError(
             found=f"{path} cannot be opened as a video: {_reason(error)}", expected=_VIDEO_EXPECTED, remedy=_COPY_AGAIN
         ) from error
 
@@ -161,7 +166,7 @@ def _check_gif_end(path: Path) -> None:
     with path.open("rb") as file:
         file.seek(-min(path.stat().st_size, 64), 2)
         if not file.read().rstrip(b"\0").endswith(b";"):
-            raise PipelineError(
+            raise InputError(
                 found=f"{path} has no end marker: it was cut off", expected=_VIDEO_EXPECTED, remedy=_COPY_AGAIN
             )
 
@@ -171,11 +176,11 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream) or stream.disposition & av.stream.Disposition.attached_pic:
         kinds = ", ".join(sorted({other.type for other in container.streams})) or "none"
-        raise PipelineError(
+        raise InputError(
             found=f"{path} has no video stream (streams: {kinds})", expected=_VIDEO_EXPECTED, remedy=_COPY_AGAIN
         )
     if stream.codec_context is None:
-        raise PipelineError(
+        raise InputError(
             found=f"{path} is in a video codec that this FFmpeg cannot decode",
             expected="H.264, H.265, VP8, VP9, AV1, MPEG-4, MPEG-2, H.263 or another codec that FFmpeg decodes",
             remedy="set the camera to H.264 (on an iPhone: Settings, Camera, Formats, Most Compatible), or convert it",
@@ -209,24 +214,25 @@ class _NoPlanError(Exception):
     """Tells that a clip has no plan, or did not give what its plan expected: decoding everything will tell more."""
 
 
-def _role_reader(stream: VideoStream, per_second: Fraction) -> RoleReader | None:
-    """Return what reads the roles of the stream's packets, or None where a plan is impossible or not worth it."""
-    if not stream.average_rate or stream.average_rate < per_second * _FEWEST_FRAMES_A_SLOT:
-        return None
-    return role_reader(stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b"")
+def _is_worth_a_plan(stream: VideoStream, per_second: Fraction) -> bool:
+    """Tell whether few of the frames are wanted, and key frames and times can be relied on."""
+    codec, header = stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b""
+    if codec not in _CODECS_WITH_KEY_FRAMES or (codec in _CODECS_WITH_HEADER and header[:1] != b"\1"):
+        return False
+    return stream.average_rate is not None and stream.average_rate >= per_second * _FEWEST_FRAMES_A_SLOT
 
 
 def _decode_by_plan(
-    path: Path, container: InputContainer, stream: VideoStream, per_second: Fraction, reader: RoleReader
+    path: Path, container: InputContainer, stream: VideoStream, per_second: Fraction
 ) -> Iterator[_TimedFrame]:
-    """Yield the first frame of each slot with its time, decoding only what these frames need.
+    """Yield the first frame of each slot with its time, decoding little else than these frames need.
 
     Raises:
         _NoPlanError: Before the first frame or on the way. What was yielded holds.
     """
     time_base = _time_base(stream)
     try:
-        notes = _read_notes(container, stream, reader)
+        notes = _read_notes(container, stream)
         depth = stream.codec_context.reorder_depth
         runs = plan_runs(notes, per_second=per_second, time_base=time_base, reorder_depth=depth)
         if runs is None:
@@ -239,7 +245,7 @@ def _decode_by_plan(
         raise _NoPlanError from error
 
 
-def _read_notes(container: InputContainer, stream: VideoStream, reader: RoleReader) -> list[PacketNote]:
+def _read_notes(container: InputContainer, stream: VideoStream) -> list[PacketNote]:
     """Read all packets without decoding them, and check that the clip was not cut off."""
     clock = _Clock(stream)
     notes = []
@@ -247,10 +253,9 @@ def _read_notes(container: InputContainer, stream: VideoStream, reader: RoleRead
         clock.note_packet(packet)
         if packet.stream.index != stream.index or _ends_stream(packet):
             continue
-        role = reader(memoryview(packet))
-        if packet.is_corrupt or packet.pts is None or role is None or packet.has_sidedata("new_extradata"):
+        if packet.is_corrupt or packet.pts is None or packet.has_sidedata("new_extradata"):
             raise _NoPlanError
-        notes.append(PacketNote(packet.pts, packet.duration or 0, not packet.is_discard, role))
+        notes.append(PacketNote(packet.pts, packet.duration or 0, not packet.is_discard, packet.is_keyframe))
     for note in sorted(notes, key=lambda note: note.pts):
         if note.is_shown:
             clock.time_of(note.pts, note.duration)
@@ -274,31 +279,46 @@ def _wanted_frames(frames: Iterator[av.VideoFrame], runs: Sequence[Run]) -> Iter
 def _decode_runs(
     container: InputContainer, stream: VideoStream, notes: Sequence[PacketNote], runs: Sequence[Run]
 ) -> Iterator[av.VideoFrame]:
-    """Yield the frames of the packets that the runs name.
+    """Yield the frames of the runs, each from a decoder that knows nothing of the run before; none may be damaged.
 
-    A closed start resets the decoder by itself; before an open one it is emptied and reset. What then comes with times
-    before the start lacks what it was predicted from, and is no sign of damage.
+    What is presented before a run's key frame lacks what it was predicted from: it is dropped, and no sign of damage.
     """
     packets = enumerate(packet for packet in container.demux(stream) if not _ends_stream(packet))
-    exact_from_pts = notes[0].pts
     for run in runs:
-        if run.starts_open:
-            yield from _intact(stream.decode(None), exact_from_pts)
-            stream.codec_context.flush_buffers()
-            exact_from_pts = notes[run.packets[0]].pts
-        for number in run.packets:
-            packet = next((packet for index, packet in packets if index == number), None)
-            if packet is None or packet.pts != notes[number].pts:
-                raise _NoPlanError
-            yield from _intact(stream.decode(packet), exact_from_pts)
-    yield from _intact(stream.decode(None), exact_from_pts)
+        for frame in _decode_run(packets, stream, notes, run):
+            if frame.pts is None or frame.pts >= notes[run.first].pts:
+                if frame.is_corrupt:
+                    raise _NoPlanError
+                yield frame
+        stream.codec_context.flush_buffers()
 
 
-def _intact(frames: list[av.VideoFrame], exact_from_pts: int) -> list[av.VideoFrame]:
-    """Return the frames; raise _NoPlanError if one is damaged that ought not to be."""
-    if any(frame.is_corrupt and (frame.pts is None or frame.pts >= exact_from_pts) for frame in frames):
-        raise _NoPlanError
-    return frames
+def _decode_run(
+    packets: "Iterator[tuple[int, av.Packet[Any]]]", stream: VideoStream, notes: Sequence[PacketNote], run: Run
+) -> Iterator[av.VideoFrame]:
+    """Yield the frames of a run, leaving out those that are neither wanted nor needed by another."""
+    kept_pts, spare = {notes[run.first].pts, *run.wanted_pts}, _spare_frames(stream)
+    for number, packet in packets:
+        if packet.pts != notes[number].pts:
+            raise _NoPlanError
+        if number >= run.first:
+            stream.codec_context.skip_frame = "DEFAULT" if packet.pts in kept_pts else spare
+            yield from stream.decode(packet)
+        if number == run.last:
+            break
+    yield from stream.decode(None)
+
+
+def _spare_frames(stream: VideoStream) -> Literal["DEFAULT", "NONREF"]:
+    """Return which frames a decoder can leave out and still give all the others.
+
+    H.265 calls a frame unreferenced if none of its own temporal layer is predicted from it; those of higher layers may
+    be. Byte 21 of its header (ISO/IEC 14496-15, 8.3.3.1) tells whether there is one layer alone.
+    """
+    codec, header = stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b""
+    if codec == "hevc" and (len(header) <= 21 or header[21] >> 3 & 7 != 1):
+        return "DEFAULT"
+    return "NONREF"
 
 
 def _ends_stream(packet: "av.Packet[Any]") -> bool:
@@ -351,7 +371,7 @@ class _Clock:
 def _check_end(path: Path, container: InputContainer, stream: VideoStream, clock: _Clock) -> None:
     """Refuse a clip without frames, and one that ends well before what the stream or the container declares."""
     if clock.first_pts_seconds is None:
-        raise PipelineError(
+        raise InputError(
             found=f"{path} has a video stream, but no frame in it can be decoded",
             expected=_VIDEO_EXPECTED,
             remedy=_COPY_AGAIN,
@@ -359,7 +379,7 @@ def _check_end(path: Path, container: InputContainer, stream: VideoStream, clock
     missing = _missing_end(container, stream, clock)
     if missing is not None:
         end, declared = missing
-        raise PipelineError(
+        raise InputError(
             found=f"{path} stops after {float(end):.1f} s, but declares {float(declared):.1f} s: it was cut off",
             expected=_VIDEO_EXPECTED,
             remedy=_COPY_AGAIN,
@@ -389,10 +409,10 @@ def _time_base(stream: VideoStream) -> Fraction:
     return stream.time_base or _CONTAINER_TIME_BASE
 
 
-def _damaged(path: Path, time: Fraction, reason: object) -> PipelineError:
+def _damaged(path: Path, time: Fraction, reason: object) -> InputError:
     """Return the error for a clip that breaks in the middle."""
     detail = _reason(reason) if isinstance(reason, Exception) else reason
-    return PipelineError(
+    return InputError(
         found=f"{path} is damaged or cut off {float(time):.1f} s after its beginning: {detail}",
         expected=_VIDEO_EXPECTED,
         remedy=_COPY_AGAIN,
