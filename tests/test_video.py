@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.errors import ConfigurationError, InputError
 from pipeline.files.suffixes import VIDEO_SUFFIXES
-from pipeline.video import VideoFrame, decode, sample_frames
+from pipeline.video import VideoFrame, decode, planned, sample_frames
 from pipeline.video.convert import SCALE_FLAGS
 from pipeline.video.plan import PacketNote, Run, first_in_slots, plan_runs
 from tests.clips import BLUE, GREEN, RED, YELLOW, quadrants, smooth, solid, write_clip
@@ -251,7 +251,7 @@ def test_two_readings_are_equal(tmp_path):
 def test_number_of_threads_changes_nothing(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "a.mp4", [smooth(i) for i in range(20)], options={"preset": "medium", "bf": "2"})
     many = read(clip)
-    monkeypatch.setattr("pipeline.video.decode.THREAD_TYPE", "NONE")
+    monkeypatch.setattr("pipeline.video.clip.THREAD_TYPE", "NONE")
     assert all(np.array_equal(a.image, b.image) for a, b in zip(many, read(clip), strict=True))
 
 
@@ -528,7 +528,7 @@ def num_decoded(monkeypatch):
 
         return decode_and_count
 
-    monkeypatch.setattr(decode, "_decode_run", counting("by plan", decode._decode_run))
+    monkeypatch.setattr(planned, "_decode_run", counting("by plan", planned._decode_run))
     monkeypatch.setattr(decode, "_decode_all", counting("all", decode._decode_all))
     return counts
 
@@ -610,7 +610,7 @@ def test_what_a_plan_misses_is_decoded_in_full(tmp_path, monkeypatch, num_decode
         runs[position] = replace(runs[position], wanted_pts=(runs[position].wanted_pts[0] + 1,))
         return tuple(runs)
 
-    monkeypatch.setattr("pipeline.video.decode.plan_runs", mistaken)
+    monkeypatch.setattr("pipeline.video.planned.plan_runs", mistaken)
     found = read(clip, 2)
     assert num_decoded["all"] == 90
     assert [frame.pts_seconds for frame in found] == [frame.pts_seconds for frame in expected]
