@@ -1,4 +1,4 @@
-"""Compares the frames path with the ffmpeg program: `python bench/frames.py`.
+"""Compares the frames path with the ffmpeg program: `python -m bench.frames`.
 
 What is compared, each from the same H.264 clip on disk to the same number of pictures of the same width:
 
@@ -10,8 +10,11 @@ What is compared, each from the same H.264 clip on disk to the same number of pi
   conversion to RGB, and with full chroma.
 * `2 at once`: two takes in two threads, as the stage works, against two ffmpeg processes.
 
+"PyAV, all" decodes every frame with PyAV and converts the wanted ones as ours does, to the same pictures: the
+difference is what `pipeline.video.planned` saves.
+
 ffmpeg takes frames with its `fps` filter, at "all" none. It decodes all of them; ours decodes what the wanted frames
-need. Both use as many threads as they choose. ffmpeg's time includes starting its process, ours not importing Python
+need. All use as many threads as they choose. ffmpeg's time includes starting its process, ours not importing Python
 modules: the stage does that once for all takes.
 
 The contenders of a row run in turn, so that other work on the machine hits all alike; times are medians over `--runs`.
@@ -21,6 +24,7 @@ noise, `--gop-seconds` between key frames, and a long one that repeats a smaller
 """
 
 import argparse
+import math
 import os
 import platform
 import resource
@@ -36,6 +40,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import av
 import imageio_ffmpeg
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -43,7 +48,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline.config.frames import FramesConfig
 from pipeline.frames import frames_of_video
 from pipeline.video import sample_frames
-from pipeline.video.convert import SCALE_FLAGS
+from pipeline.video.convert import SCALE_FLAGS, Converter
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 ALL_FRAMES = 1000.0  # more frames a second than any clip here has
@@ -85,6 +90,17 @@ def ours_rgb(clip: Path, rate: float, width_pixels: int) -> None:
         pass
 
 
+def everything_rgb(clip: Path, rate: float, width_pixels: int) -> None:
+    with av.open(str(clip)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        converter, last_slot = Converter(stream, width_pixels), -1
+        for frame in container.decode(stream):
+            if math.floor(frame.time * rate) > last_slot:
+                last_slot = math.floor(frame.time * rate)
+                converter.convert(frame)
+
+
 def ours_jpeg(clip: Path, rate: float, width_pixels: int) -> None:
     frames_of_video(clip, "0" * 64, FramesConfig(per_second=rate, width=width_pixels, jpeg_quality=95))
 
@@ -102,9 +118,11 @@ JPEG_HALF = ("-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-q:v", "2", "-f", "image2
 JPEG_FULL = ("-c:v", "mjpeg", "-pix_fmt", "yuvj444p", "-q:v", "2", "-f", "image2pipe")
 RGB_CONTENDERS: dict[str, Callable[[Path, float, int], None]] = {
     "ours": ours_rgb,
+    "PyAV, all": everything_rgb,
     "ffmpeg": partial(ffmpeg, output=RAW),
     "ffmpeg, same flags": partial(ffmpeg, output=RAW, flags=SCALE_FLAGS),
 }
+LONG_CONTENDERS = ("ours", "PyAV, all", "ffmpeg")
 JPEG_CONTENDERS: dict[str, Callable[[Path, float, int], None]] = {
     "ours": ours_jpeg,
     "ffmpeg": partial(ffmpeg, output=JPEG_HALF),
@@ -183,7 +201,13 @@ def main() -> None:
         ("jpeg", "short", short, JPEG_CONTENDERS, (ALL_FRAMES, 4, 1)),
         ("pair", "short", short, RGB_CONTENDERS, (ALL_FRAMES, 4, 1)),
         ("jpeg pair", "short", short, JPEG_CONTENDERS, (ALL_FRAMES, 4)),
-        ("long", "long", long, {name: RGB_CONTENDERS[name] for name in ("ours", "ffmpeg")}, (1, 0.2)),
+        (
+            "long",
+            "long",
+            long,
+            {name: RGB_CONTENDERS[name] for name in ("ours", "PyAV, all", "ffmpeg")},
+            (1, 0.2),
+        ),
     ]
     for part, clip_name, clip, contenders, rates in parts:
         for rate in rates if arguments.only in {None, part} else ():
