@@ -5,7 +5,7 @@ What is compared, each from the same H.264 clip on disk to the same number of pi
 * `rgb`: `pipeline.video.sample_frames`, whose arrays are dropped, against ffmpeg writing raw rgb24 to the null device;
   ffmpeg once with its own scaler settings and once with those that this project uses ("same flags"), which give the
   same pixels for every frame that both take.
-* `jpeg`: `pipeline.frames.frames_of_video`, as the stage runs it (quality 95, full chroma), against ffmpeg writing
+* `jpeg`: `pipeline.per_take.frames.frames_of_video`, as the stage runs it (quality 95, full chroma), against ffmpeg writing
   JPEG of its best quality (`-q:v 2`): with its usual half chroma, which spares it a quarter of the work and the
   conversion to RGB, and with full chroma.
 * `2 at once`: two takes in two threads, as the stage works, against two ffmpeg processes.
@@ -46,7 +46,8 @@ import imageio_ffmpeg
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipeline.config.frames import FramesConfig
-from pipeline.frames import frames_of_video
+from pipeline.files import sha256_of_file
+from pipeline.per_take.frames import frames_of_video
 from pipeline.video import sample_frames
 from pipeline.video.convert import SCALE_FLAGS, Converter
 
@@ -102,7 +103,7 @@ def everything_rgb(clip: Path, rate: float, width_pixels: int) -> None:
 
 
 def ours_jpeg(clip: Path, rate: float, width_pixels: int) -> None:
-    frames_of_video(clip, "0" * 64, FramesConfig(per_second=rate, width=width_pixels, jpeg_quality=95))
+    frames_of_video(clip, sha256_of_file(clip), FramesConfig(per_second=rate, width=width_pixels, jpeg_quality=95))
 
 
 def ffmpeg(clip: Path, rate: float, width_pixels: int, *, flags: str = "", output: Sequence[str]) -> None:

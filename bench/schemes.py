@@ -37,6 +37,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from omegaconf import OmegaConf
+from pipeline.heads.examples import Examples
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
@@ -46,7 +47,6 @@ from threadpoolctl import threadpool_limits
 from pipeline.config.quantization import MIN_MAX, QuantizationConfig
 from pipeline.config.train import TrainingConfig
 from pipeline.files import layout, sha256_of_bytes, write_bytes
-from pipeline.heads.examples import Examples
 from pipeline.images.calibration import read_calibration
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
