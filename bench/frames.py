@@ -5,8 +5,8 @@ What is compared, each from the same H.264 clip on disk to the same number of pi
 * `rgb`: `pipeline.video.sample_frames`, whose arrays are dropped, against ffmpeg writing raw rgb24 to the null device;
   ffmpeg once with its own scaler settings and once with those that this project uses ("same flags"), which give the
   same pixels for every frame that both take.
-* `jpeg`: `pipeline.per_take.frames.frames_of_video`, as the stage runs it (quality 95, full chroma), against ffmpeg writing
-  JPEG of its best quality (`-q:v 2`): with its usual half chroma, which spares it a quarter of the work and the
+* `jpeg`: `pipeline.per_take.frames.frames_of_video`, as the stage runs it (quality 95, full chroma), against ffmpeg
+  writing JPEG of its best quality (`-q:v 2`): with its usual half chroma, which spares it a quarter of the work and the
   conversion to RGB, and with full chroma.
 * `2 at once`: two takes in two threads, as the stage works, against two ffmpeg processes.
 
