@@ -31,21 +31,22 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import joblib
 import numpy as np
 import pandas as pd
-import yaml
 from omegaconf import OmegaConf
-from pipeline.heads.examples import Examples
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from bench.add_one_take import project_params
+from pipeline.config.composing import composed
 from pipeline.config.quantization import MIN_MAX, QuantizationConfig
-from pipeline.config.train import TrainingConfig
+from pipeline.config.train import TrainStage
 from pipeline.files import layout, sha256_of_bytes, write_bytes
 from pipeline.images.calibration import read_calibration
 from pipeline.images.codec import decode_jpeg
@@ -54,10 +55,12 @@ from pipeline.litert.head import append_head
 from pipeline.litert.interpreter import Model
 from pipeline.litert.model_file import check_builtin, check_scheme
 from pipeline.litert.quantizer import quantize
+from pipeline.takes.examples import Examples
 from pipeline.takes.splits import read_takes
 from pipeline.takes.tables import read_parquet
 
 PROJECT = Path(__file__).resolve().parents[1]
+CACHE = Path(tempfile.gettempdir()) / "viewfinder-bench"
 REFERENCE = "float32"
 REGULARIZATION = 0.01  # scikit-learn's C; the best for float32 on elpv, from 0.003 to 0.01
 NUM_FOLDS = 5
@@ -121,7 +124,7 @@ def schemes() -> dict[str, QuantizationConfig]:
     merged = {
         path.stem: OmegaConf.merge(OmegaConf.structured(QuantizationConfig), OmegaConf.load(path)) for path in paths
     }
-    return {name: OmegaConf.to_object(values) for name, values in merged.items()}
+    return {name: cast(QuantizationConfig, OmegaConf.to_object(values)) for name, values in merged.items()}
 
 
 def roundings() -> dict[str, QuantizationConfig]:
@@ -177,39 +180,35 @@ def features(content: bytes, inputs: np.ndarray, cache: Path) -> np.ndarray:
         def run(picture: np.ndarray) -> np.ndarray:
             if not hasattr(thread, "model"):
                 thread.model = Model(content)
-            return thread.model(picture)
+            return cast(np.ndarray, thread.model(picture))
 
         with ThreadPoolExecutor(os.cpu_count()) as executor:
             computed = np.array(list(executor.map(run, inputs)))
         with path.with_suffix(".partial").open("wb") as file:
             np.save(file, computed)
         path.with_suffix(".partial").replace(path)
-    return np.load(path)
+    return cast(np.ndarray, np.load(path))
 
 
 # Pictures
 
 
-def workspace(cache: Path) -> Path:
+def workspace(cache: Path = CACHE) -> Path:
     """Return a folder with a converted backbone, frames and splits: the project's, or one where they are made."""
-    needed = (layout.CONVERTED_BACKBONE, layout.SPLITS, layout.FRAMES)
-    if all((PROJECT / path).exists() for path in needed):
+    made = {"backbone": layout.CONVERTED_BACKBONE, "split": layout.SPLITS, "frames": layout.FRAMES}
+    if all((PROJECT / path).exists() for path in made.values()):
         return PROJECT
-    folder = cache / "project"
+    params = (PROJECT / "params.yaml").read_bytes()
+    folder = cache / f"project-{sha256_of_bytes(params)[:12]}"  # what was made with other settings is of no use
+    write_bytes(folder / "params.yaml", params)
     for path in (layout.VIDEOS, layout.PHOTOS, layout.CALIBRATION):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         if (PROJECT / path).exists() and not (folder / path).exists():
             (folder / path).symlink_to(PROJECT / path)
-    choices = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
-    stages = {"backbone": [f"backbone={choices['backbone']}"]}
-    if (PROJECT / layout.VIDEOS).exists():
-        stages |= {
-            name: [f"{name}.{key}={value}" for key, value in choices[name].items()] for name in ("split", "frames")
-        }
-    for (stage, overrides), output in zip(stages.items(), needed, strict=False):
-        if not (folder / output).exists():
-            command = [sys.executable, "-m", f"pipeline.{stage}", *overrides]
-            subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(PROJECT)}, check=True)
+    for stage, output in made.items():
+        if not (folder / output).exists() and (stage == "backbone" or (PROJECT / layout.VIDEOS).exists()):
+            environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+            subprocess.run([sys.executable, "-m", f"pipeline.{stage}"], cwd=folder, env=environment, check=True)
     return folder
 
 
@@ -343,22 +342,19 @@ def probe(features: np.ndarray, labels: np.ndarray, _units: np.ndarray) -> Predi
     """Fit a logistic regression on standardized features."""
     with threadpool_limits(1):
         head = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARIZATION, max_iter=1000))
-        return head.fit(features, labels).predict
+        return cast(Predict, head.fit(features, labels).predict)
 
 
 def shipped(features: np.ndarray, labels: np.ndarray, units: np.ndarray) -> Predict:
     """Train the head that the pipeline trains, its checkpoint chosen on a fifth of the takes."""
-    from pipeline.heads import head_file, training  # noqa: PLC0415 - TensorFlow, which `probe` does not need
+    from pipeline.heads.training import train_head  # noqa: PLC0415 - TensorFlow, which `probe` does not need
 
-    values = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))["training"]
+    config = composed("train", TrainStage, project_params(), ["scheme=float32"]).training
     train, validation = next(StratifiedGroupKFold(5).split(features, labels, units))
-    parts = [Examples(features[part], labels[part]) for part in (train, validation)]
+    examples, held_out = (Examples(features[part], labels[part]) for part in (train, validation))
     names = [str(label) for label in range(labels.max() + 1)]
     with tempfile.TemporaryDirectory() as folder:
-        trained = training.train_head(*parts, names, TrainingConfig(**values), title="head", log_folder=Path(folder))
-        path = Path(folder) / "head"
-        path.write_bytes(trained.file)
-        head = head_file.read_head(path)
+        head = train_head(examples, held_out, names, config, title="head", log_folder=Path(folder)).head
     return lambda vectors: (vectors @ head.weights + head.bias).argmax(1)
 
 
@@ -437,7 +433,9 @@ def explain(columns: Iterable[str]) -> None:
 
 def main() -> None:
     """Print the tables that were asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.schemes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounding", action="store_true", help="compare ways to round instead of schemes")
     parser.add_argument("--calibration", action="store_true", help="compare calibration pictures instead of schemes")
     parser.add_argument("--schemes", nargs="+", help="these alone, beside float32")
@@ -446,7 +444,7 @@ def main() -> None:
     parser.add_argument("--head", default="probe", choices=HEADS, help="what is trained (default: %(default)s)")
     parser.add_argument("--variants", nargs="+", help="rows whose names end so (nearest, calibrated), beside float32")
     parser.add_argument("--repeats", type=int, default=10, help="how often the folds are drawn (default: %(default)s)")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "viewfinder-bench")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="default: %(default)s")
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
     folder = workspace(arguments.cache)
