@@ -33,7 +33,7 @@ def command(stage: str, params: Mapping[str, Any], scheme: str = "float32") -> l
     template = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"][stage]["cmd"]
 
     def value(match: re.Match[str]) -> str:
-        found: Any = params | {"item": {"scheme": scheme}}
+        found: Any = {**params, "item": {"scheme": scheme}}
         for key in match[1].split("."):
             found = found[key]
         return str(found)

@@ -13,6 +13,7 @@ import multiprocessing
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -31,8 +32,11 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 NUM_CALIBRATION, NUM_PICTURES = 8, 4
 
 
-def read(path: Path, schema: type) -> object:
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path)))
+Config = TypeVar("Config")
+
+
+def read(path: Path, schema: type[Config]) -> Config:
+    return cast(Config, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path))))
 
 
 def pictures(num: int, pixels: int) -> np.ndarray:
@@ -89,8 +93,8 @@ def measured(config: BackboneConfig) -> Measured:
         check_scheme(quantized, scheme, config.name)
     except PipelineError as error:
         return Measured(model.output.shape[-1], difference, len(content), error.found, math.nan, 0)
-    error = relative_error(content, quantized, images[:NUM_PICTURES])
-    return Measured(model.output.shape[-1], difference, len(content), None, error, len(quantized))
+    int8_error = relative_error(content, quantized, images[:NUM_PICTURES])
+    return Measured(model.output.shape[-1], difference, len(content), None, int8_error, len(quantized))
 
 
 def row(config: BackboneConfig, name: str) -> str:

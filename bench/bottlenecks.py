@@ -38,6 +38,7 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -45,15 +46,17 @@ import yaml
 from omegaconf import OmegaConf
 from PIL import Image
 
-import pipeline.bottlenecks as stage
 from bench import add_one_take
 from bench.schemes import schemes, workspace
+from pipeline.bottlenecks import bottlenecks
 from pipeline.config.backbone import BackboneConfig
 from pipeline.config.bottlenecks import BottlenecksStage
+from pipeline.config.engine import EngineConfig
 from pipeline.files import layout, write_bytes
 from pipeline.images.calibration import read_calibration
 from pipeline.images.codec import decode_jpeg, encode_jpeg
 from pipeline.images.model_input import to_model_input
+from pipeline.quantize import quantized_backbone
 from pipeline.takes.cache import CACHE_VARIABLE
 from pipeline.takes.splits import VALIDATION, Block, read_takes, write_splits
 from pipeline.takes.tables import FRAMES, bottlenecks_schema, read_parquet, to_parquet
@@ -76,8 +79,7 @@ Round = Callable[[], None]
 def backbone_config(folder: Path) -> BackboneConfig:
     """Return the backbone that params.yaml names, as the stage `architecture` has looked it up."""
     values = OmegaConf.load(folder / layout.ARCHITECTURE)
-    config: BackboneConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(BackboneConfig), values))
-    return config
+    return cast(BackboneConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(BackboneConfig), values)))
 
 
 # Contenders: each returns a function that computes all features once
@@ -85,15 +87,15 @@ def backbone_config(folder: Path) -> BackboneConfig:
 
 def ours(scheme: str) -> Round:
     """The stage, in the current folder."""
-    config = BottlenecksStage(RESIZE, backbone_config(Path()), schemes()[scheme], "head")
-    calibration = read_calibration(layout.CALIBRATION, config.backbone.input_pixels, RESIZE)
-    content = stage.quantized_backbone(config, calibration)
-    stage.quantized_backbone = lambda *_: content
+    config = BottlenecksStage(RESIZE, schemes()[scheme], EngineConfig("local", 0))
+    calibration = read_calibration(layout.CALIBRATION, backbone_config(Path()).input_pixels, RESIZE)
+    content = quantized_backbone(layout.CONVERTED_BACKBONE.read_bytes(), config.quantization, calibration)
+    write_bytes(layout.backbone(scheme), content)
 
     def run() -> None:
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as cache, contextlib.redirect_stderr(io.StringIO()):
             os.environ[CACHE_VARIABLE] = cache
-            stage.bottlenecks(config)
+            bottlenecks(config)
 
     return run
 
@@ -119,7 +121,7 @@ def keras() -> Round:
     return run
 
 
-def keras_model() -> tuple[Callable[..., np.ndarray], int]:
+def keras_model() -> tuple[Any, int]:
     """Return the backbone for float32 batches of any length, and the side of its input."""
     from pipeline.backbones.build import build_backbone
     from pipeline.backbones.quiet_tensorflow import keras as library
@@ -138,7 +140,9 @@ def retrain() -> Round:
 
     model, input_pixels = keras_model()
 
-    @tensorflow.function(input_signature=[tensorflow.TensorSpec((), tensorflow.string)])
+    @tensorflow.function(  # type: ignore[untyped-decorator]
+        input_signature=[tensorflow.TensorSpec((), tensorflow.string)]
+    )
     def decode(content: "tensorflow.Tensor") -> "tensorflow.Tensor":
         rgb = tensorflow.io.decode_jpeg(content, channels=3)
         return tensorflow.image.resize(rgb, (input_pixels, input_pixels))[tensorflow.newaxis]
@@ -305,7 +309,7 @@ def compare(folder: Path, names: list[str], num_rounds: int, num_frames: int) ->
 def same_features(folder: Path, names: list[str]) -> None:
     """Print how far the contenders' features lie from ours: all run the same backbone on the same pictures."""
     tables = [take.table for take in read_takes(folder / layout.SPLITS)]
-    read = {
+    read: dict[str, Callable[[], np.ndarray]] = {
         "keras": lambda: np.load(folder / "keras.npy"),
         "retrain": lambda: np.stack(
             [np.fromstring(p.read_text(), sep=",") for p in sorted((folder / "retrain").iterdir())]

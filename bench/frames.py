@@ -41,7 +41,7 @@ import imageio_ffmpeg
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipeline.config.frames import FramesConfig
-from pipeline.frames import frames_of_video
+from pipeline.per_take.frames import frames_of_video
 from pipeline.video import sample_frames
 from pipeline.video.convert import SCALE_FLAGS
 

@@ -28,6 +28,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import joblib
 import numpy as np
@@ -109,7 +110,7 @@ def schemes() -> dict[str, QuantizationConfig]:
     merged = {
         path.stem: OmegaConf.merge(OmegaConf.structured(QuantizationConfig), OmegaConf.load(path)) for path in paths
     }
-    return {name: OmegaConf.to_object(values) for name, values in merged.items()}
+    return {name: cast(QuantizationConfig, OmegaConf.to_object(values)) for name, values in merged.items()}
 
 
 def roundings() -> dict[str, QuantizationConfig]:
@@ -164,14 +165,14 @@ def features(content: bytes, inputs: np.ndarray, cache: Path) -> np.ndarray:
         def run(picture: np.ndarray) -> np.ndarray:
             if not hasattr(thread, "model"):
                 thread.model = Model(content)
-            return thread.model(picture)
+            return cast(np.ndarray, thread.model(picture))
 
         with ThreadPoolExecutor(os.cpu_count()) as executor:
             computed = np.array(list(executor.map(run, inputs)))
         with path.with_suffix(".partial").open("wb") as file:
             np.save(file, computed)
         path.with_suffix(".partial").replace(path)
-    return np.load(path)
+    return cast(np.ndarray, np.load(path))
 
 
 # Pictures

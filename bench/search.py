@@ -111,7 +111,7 @@ def main() -> None:
     num_new = len(table.drop_duplicates(["backbone", "scheme"]))
     num_again = len(table) - num_new
     per_new, per_again = mean(new), mean(again)
-    runs = tuple(num_new * one + num_again * other for one, other in zip(per_new, per_again, strict=True))
+    runs = (num_new * per_new[0] + num_again * per_again[0], num_new * per_new[1] + num_again * per_again[1])
     print(f"\n{'':58}{'seconds':>9}{'computing':>11}")
     show("a first `dvc repro`, which both begin with", repro)
     show(f"{len(table)} trials of `make search`", trials)

@@ -7,12 +7,13 @@ import zipfile
 import numpy as np
 import pytest
 
+from bench.architectures import pictures
 from pipeline.backbones.build import build_backbone, convert, largest_difference
 from pipeline.backbones.operators import ALLOWED, RESTORING, SAVING
 from pipeline.backbones.quiet_tensorflow import keras, tensorflow
 from pipeline.backbones.saved_model import check_saved_model
 from pipeline.errors import ModelError
-from tests.test_weights import at, pictures
+from tests.test_weights import at
 
 PICTURE = tensorflow.TensorSpec((None, 32, 32, 3))
 

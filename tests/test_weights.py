@@ -70,10 +70,18 @@ def legacy(model, path):
                 group.create_dataset(name, data=value)
 
 
-@pytest.fixture
-def server(folder):
+class Server(http.server.ThreadingHTTPServer):
     """Serves what `content` holds by path; `cut` paths break off in the middle. `requests` lists what was asked for."""
 
+    def __init__(self, handler: type[http.server.BaseHTTPRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.requests: list[str] = []
+        self.content: dict[str, bytes] = {}
+        self.cut: set[str] = set()
+
+
+@pytest.fixture
+def server(folder):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             served.requests.append(self.path)
@@ -86,8 +94,7 @@ def server(folder):
         def log_message(self, *_):
             pass
 
-    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served.requests, served.content, served.cut = [], {}, set()
+    served = Server(Handler)
     thread = threading.Thread(target=served.serve_forever)
     thread.start()
     yield served
@@ -142,7 +149,7 @@ def test_the_address_follows_width_and_input(name, width, pixels, end):
 def published_by_keras(name, monkeypatch):
     """Return the address and the hash that Keras itself would fetch an architecture's weights with."""
     config = config_of(name)
-    asked = {}
+    asked: dict[str, str | None] = {}
 
     def get_file(_fname, origin, file_hash=None, **_):
         asked.update(url=origin, hash=file_hash)
