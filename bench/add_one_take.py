@@ -30,7 +30,7 @@ LABELS = ("cup", "pen", "key", "box")
 
 def command(stage: str, params: Mapping[str, Any], scheme: str = "float32") -> list[str]:
     """Return a stage's command in dvc.yaml, with the values of params.yaml in their places."""
-    template = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"][stage]["cmd"]
+    template = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["cmd"]
 
     def value(match: re.Match[str]) -> str:
         found: Any = {**params, "item": {"scheme": scheme}}
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--scheme", default="float32", help="of the bottlenecks (default: %(default)s)")
     arguments = parser.parse_args()
     scheme = arguments.scheme
-    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder, params, arguments.takes, arguments.seconds)

@@ -222,7 +222,7 @@ def prepare(folder: Path, width_pixels: int | None) -> int:
     (folder / JPEGS).mkdir()
     (folder / layout.CALIBRATION).symlink_to(PROJECT / layout.CALIBRATION)
     write_bytes(folder / layout.CONVERTED_BACKBONE, (source / layout.CONVERTED_BACKBONE).read_bytes())
-    add_one_take.run("architecture", yaml.safe_load((PROJECT / "params.yaml").read_text()), folder)
+    add_one_take.run("architecture", yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8")), folder)
     blocks, num_frames = [], 0
     for take in read_takes(source / layout.SPLITS):
         frames = read_parquet(source / layout.FRAMES / take.table)
@@ -312,7 +312,7 @@ def same_features(folder: Path, names: list[str]) -> None:
     read: dict[str, Callable[[], np.ndarray]] = {
         "keras": lambda: np.load(folder / "keras.npy"),
         "retrain": lambda: np.stack(
-            [np.fromstring(p.read_text(), sep=",") for p in sorted((folder / "retrain").iterdir())]
+            [np.fromstring(p.read_text(encoding="utf-8"), sep=",") for p in sorted((folder / "retrain").iterdir())]
         ),
         "openvino": lambda: stacked([folder / "openvino" / table for table in tables]),
     }

@@ -106,7 +106,7 @@ def measure(params: dict[str, Any], folder: Path) -> dict[str, dict[str, float]]
         for stage in ("bottlenecks", "train", "quantize", "evaluate")
         for scheme in SCHEMES
     )
-    found = [json.loads((folder / layout.metrics(scheme)).read_text()) for scheme in SCHEMES]
+    found = [json.loads((folder / layout.metrics(scheme)).read_text(encoding="utf-8")) for scheme in SCHEMES]
     return {
         metrics["scheme"]: {
             "accuracy": 100 * metrics["accuracy"],

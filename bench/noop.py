@@ -37,7 +37,7 @@ def prepare(folder: Path, num_clips: int, num_frames_per_clip: int) -> None:
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(PROJECT / name, folder / name)
-    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     params["quantization"], params["deploy"] = ["float32"], "float32"
     params["frames"]["per_second"], params["augment"]["copies"] = 1000, 1  # all frames of a clip
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
@@ -83,13 +83,13 @@ def main() -> None:
         subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
         dvc("init", "--quiet", folder=folder, log=log)
         full_seconds, _ = dvc("repro", folder=folder, log=log)
-        rows = [line.split() for line in log.read_text().splitlines()]
+        rows = [line.split() for line in log.read_text(encoding="utf-8").splitlines()]
         seconds = {stage.removeprefix("pipeline."): float(end) - float(start) for stage, start, end in rows}
         log.unlink()
         num_bytes = sum(path.stat().st_size for path in (folder / ".dvc/cache").rglob("*") if path.is_file())
         noop_seconds, noop_cpu_seconds = min(dvc("repro", folder=folder, log=log) for _ in range(3))
         if log.exists():
-            sys.exit(f"nothing should have run, but did:\n{log.read_text()}")
+            sys.exit(f"nothing should have run, but did:\n{log.read_text(encoding='utf-8')}")
     num_frames = arguments.clips * arguments.frames_per_clip
     print(f"{num_frames} frames, {num_bytes / 1e9:.1f} GB in DVC's cache; seconds and share of a full `dvc repro`")
     for stage, spent in [*seconds.items(), ("DVC itself", full_seconds - sum(seconds.values())), ("all", full_seconds)]:

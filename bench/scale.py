@@ -195,7 +195,7 @@ def run(stage: str, params: Mapping[str, Any], folder: Path, scheme: str) -> Cos
 
 def measure(num_frames: int, stages: list[str], scheme: str) -> dict[str, Cost]:
     """Run stages on a project of so many frames, in the order of dvc.yaml."""
-    params: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    params: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     params |= {"quantization": [scheme], "deploy": scheme}
     num_takes = num_frames // FRAMES_PER_TAKE
     cache = Path(tempfile.gettempdir()) / "viewfinder-bench"

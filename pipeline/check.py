@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import yaml
+
 import pipeline.config
 from pipeline.config.application import print_error
 from pipeline.config.backbone_names import overrides as backbone_overrides
@@ -20,6 +22,7 @@ from pipeline.config.choose import read_targets
 from pipeline.config.composing import composed
 from pipeline.config.plain import CONF_FOLDER, PARAMS, load
 from pipeline.config.quantization import QuantizationConfig
+from pipeline.config.quantize import QuantizeStage
 from pipeline.config.ranges import one_of
 from pipeline.config.resize import RESIZE_CHOICES
 from pipeline.errors import ConfigurationError, PipelineError
@@ -28,6 +31,7 @@ from pipeline.files.os_errors import telling_os_errors
 
 _OF_A_SCHEME = ("quantization", "scheme")  # what dvc.yaml's matrix gives a stage
 _READ_BY_TOOLS = ("choose",)
+_LOCK = Path("dvc.lock")
 
 
 def schemas() -> dict[str, type[Any]]:
@@ -53,9 +57,9 @@ def check(params: Mapping[str, Any]) -> None:
     check_keys(params)
     check_choices(params)
     for name, schema in schemas().items():
-        differs = set(_OF_A_SCHEME) & set(get_type_hints(schema))
-        for scheme in params["quantization"] if differs else [layout.REFERENCE_SCHEME]:
-            check_stage(name, schema, params, scheme)
+        check_stage(name, schema, params, layout.REFERENCE_SCHEME)
+    for scheme in params["quantization"]:  # one stage is enough to see what is wrong with its file
+        check_stage("quantize", QuantizeStage, params, scheme)
 
 
 def check_keys(params: Mapping[str, Any]) -> None:
@@ -112,6 +116,28 @@ def check_stage(name: str, schema: type[Any], params: Mapping[str, Any], scheme:
     composed(name, schema, params, matrix, {"backbone": backbone_overrides})
 
 
+def changes(params: Mapping[str, Any], lock: Path) -> list[str]:
+    """Return what differs from the parameters of the last check, which DVC keeps: "training.steps: 1000 -> 500".
+
+    `dvc status` names the section alone.
+    """
+    if not lock.is_file():
+        return []
+    kept = yaml.load(lock.read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"]
+    before, now = _leaves(kept.get("check", {}).get("params", {}).get(str(PARAMS), {})), _leaves(params)
+    names = [*now, *(name for name in before if name not in now)]
+    told = {name: (before.get(name, "nothing"), now.get(name, "nothing")) for name in names} if before else {}
+    return [f"{name}: {old} -> {new}" for name, (old, new) in told.items() if old != new]
+
+
+def _leaves(values: Mapping[str, Any], above: str = "") -> dict[str, object]:
+    """Return every value that is no section itself by its full name."""
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        found |= _leaves(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return found
+
+
 def remove_metrics_of_others(schemes: Collection[str]) -> None:
     """Remove the metrics of schemes that are not listed: `report` and `gate` must not depend on what was made once.
 
@@ -135,6 +161,8 @@ def main() -> None:
         with telling_os_errors(Path.cwd()):
             params = load(PARAMS)
             check(params)
+            for change in changes(params, _LOCK):
+                sys.stderr.write(f"check: {change}\n")
             remove_metrics_of_others(params["quantization"])  # type: ignore[arg-type]
             write_text(layout.CHECKED, "What params.yaml says can be run.\n")  # always the same: it re-runs nothing
     except PipelineError as error:

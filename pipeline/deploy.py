@@ -38,7 +38,7 @@ _VERSION_DIGITS = 16
 
 def deploy(config: DeployStage) -> None:
     """Write the deployed folder, whole or not at all, and the deployed model's metrics."""
-    metrics = json.loads(layout.metrics(config.deploy).read_text())
+    metrics = json.loads(layout.metrics(config.deploy).read_text(encoding="utf-8"))
     with staged(layout.DEPLOYED) as staging:
         shutil.copyfile(layout.model(config.deploy), staging / "model.tflite")
         shutil.copyfile(layout.labels(config.deploy), staging / "labels.txt")
@@ -70,7 +70,7 @@ def write_golden(folder: Path, pictures: list[Golden]) -> None:
 
     `mistakes` tells for each mistake by which factor a probability is off at most; one above `max_factor` is noticed.
     """
-    labels = (folder / "labels.txt").read_text().splitlines()
+    labels = (folder / "labels.txt").read_text(encoding="utf-8").splitlines()
     entries = []
     for number, picture in enumerate(pictures):
         name = f"{number}.png"
@@ -117,9 +117,9 @@ def manifest(config: DeployStage, folder: Path, metrics: dict[str, Any]) -> dict
         "backbone": config.backbone,
         "input": given,
         "output": answer,
-        "labels": (folder / "labels.txt").read_text().splitlines(),
+        "labels": (folder / "labels.txt").read_text(encoding="utf-8").splitlines(),
         "files": files,
-        "limits": json.loads(layout.GATE.read_text())["limits"],
+        "limits": json.loads(layout.GATE.read_text(encoding="utf-8"))["limits"],
         "metrics": metrics,
         "made_with": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
     }

@@ -46,7 +46,7 @@ def gate(config: GateStage) -> None:
     Raises:
         LimitError: If it breaks one.
     """
-    breaches = breaches_of(json.loads(layout.metrics(config.deploy).read_text()), config.gate)
+    breaches = breaches_of(json.loads(layout.metrics(config.deploy).read_text(encoding="utf-8")), config.gate)
     if breaches:
         raise refusal(config.deploy, breaches, passing_schemes(config))
     content = {"scheme": config.deploy, "limits": config.gate.limits()}
@@ -73,7 +73,7 @@ def passing_schemes(config: GateStage) -> dict[str, bool]:
     """Tell for each scheme in `quantization` whether it would pass; one that is not scored is left out."""
     found = {scheme: layout.metrics(scheme) for scheme in config.quantization}
     return {
-        scheme: not breaches_of(json.loads(path.read_text()), config.gate)
+        scheme: not breaches_of(json.loads(path.read_text(encoding="utf-8")), config.gate)
         for scheme, path in found.items()
         if path.is_file()
     }

@@ -158,7 +158,7 @@ def thumbnail(row: dict[Any, Any]) -> Thumbnail:
 
 
 def _metrics(scheme: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(layout.metrics(scheme).read_text())
+    found: dict[str, Any] = json.loads(layout.metrics(scheme).read_text(encoding="utf-8"))
     return found
 
 

@@ -108,6 +108,7 @@ def prepare(stage: str) -> None:
         make_clips()
         for earlier in takewhile(lambda other: other != stage, STAGES if stage in STAGES else ()):
             STAGES[earlier][0]()
+        write_bytes(layout.backbone("float32"), tiny_models.backbone())
         return
     tiny_project.make()
     write_bytes(
@@ -134,7 +135,6 @@ def make_clips(num_frames: int = 60) -> None:
     write_splits(layout.SPLITS, blocks)
     for folder in (layout.FRAMES, layout.AUGMENTED):
         shutil.rmtree(folder)
-    write_bytes(layout.backbone("float32"), tiny_models.backbone())
 
 
 def main(stage: str, num_kills: int, seed: int) -> None:

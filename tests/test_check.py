@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.check import check, choices_of, remove_metrics_of_others
+from pipeline.check import changes, check, choices_of, remove_metrics_of_others
 from pipeline.config import composing, plain
 from pipeline.config.plain import CONF_FOLDER, load
 from pipeline.errors import ConfigurationError
@@ -229,6 +229,20 @@ def test_a_fault_in_conf_names_the_file_and_the_key(
 
 def test_an_engine_that_does_not_exist(params: dict[str, Any]) -> None:
     assert "engine: spark\n  expected: one of local, ray" in refusal(params | {"engine": "spark"})
+
+
+def test_what_changed_is_told_by_its_full_name_with_both_values(folder: Path) -> None:
+    lock = Path("dvc.lock")
+    assert changes({"seed": 1}, lock) == []
+    kept = {"deploy": "int8", "frames": {"width": 640, "gone": 1}}
+    lock.write_text(yaml.safe_dump({"stages": {"check": {"params": {"params.yaml": kept}}}}))
+    assert changes(kept, lock) == []
+    now = {"deploy": "int8", "frames": {"width": 320, "new": None}}
+    assert changes(now, lock) == [
+        "frames.width: 640 -> 320",
+        "frames.new: nothing -> None",
+        "frames.gone: 1 -> nothing",
+    ]
 
 
 def test_metrics_of_schemes_that_are_not_listed_are_removed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

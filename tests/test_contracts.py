@@ -177,3 +177,9 @@ def test_no_absolute_path_or_registry_host_is_committed() -> None:
     for name in tracked:
         text = (PROJECT / name).read_text()
         assert not re.search(r"(?<![\w.])/(home|root|work|tmp)/\w", text), name
+
+
+def test_text_is_utf8_whatever_the_locale_says() -> None:
+    unsaid = re.compile(r"\.read_text\(\)|\.write_text\((?!.*encoding=)|\btext=True")
+    files = {path: path.read_text(encoding="utf-8") for path in (PROJECT / "pipeline").rglob("*.py")}
+    assert {path.name for path, text in files.items() if unsaid.search(text)} == set()

@@ -24,7 +24,7 @@ from pipeline.config.composing import composed
 from pipeline.config.engine import EngineConfig
 from pipeline.config.frames import FramesStage
 from pipeline.errors import ConfigurationError, PipelineError
-from pipeline.files import layout
+from pipeline.files import layout, write_bytes
 from pipeline.images.codec import encode_jpeg
 from pipeline.per_take.bottlenecks import FeatureExtractor
 from pipeline.processes.workers import map_frames, num_workers
@@ -147,6 +147,7 @@ def cluster() -> Iterator[None]:
 @pytest.mark.usefixtures("cluster")
 def test_both_engines_give_the_same_bytes_in_every_stage(folder: Path) -> None:
     kill_stages.make_clips(num_frames=10)
+    write_bytes(layout.backbone("float32"), tiny_models.backbone())
     found: dict[str, dict[Path, str | None]] = {}
     for name in ("local", "ray"):
         stages = kill_stages.long_stages(EngineConfig(name, 2))

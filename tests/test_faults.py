@@ -200,16 +200,6 @@ def test_other_errors_of_the_disk_are_not_called_full() -> None:
         raise FileNotFoundError(2, "No such file or directory")
 
 
-def test_a_second_run_of_the_same_stage_is_refused(tmp_path: Path) -> None:
-    with (
-        staged(tmp_path / "frames"),
-        pytest.raises(PipelineError, match=r"another process is filling .*frames\n.*one run"),
-        staged(tmp_path / "frames"),
-    ):
-        pass
-    assert (tmp_path / "frames").is_dir()
-
-
 def test_an_interrupted_replacement_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames/old").touch()

@@ -88,5 +88,5 @@ def refuse_what_git_does_not_know() -> None:
 
 def _git(*arguments: str) -> str | None:
     """Return what Git prints, or None if it fails."""
-    finished = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    finished = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", check=False)
     return finished.stdout if finished.returncode == 0 else None

@@ -28,7 +28,7 @@ def latencies_ms(models: Mapping[str, Callable[[], bytes]], kept: Path) -> dict[
     Raises:
         PipelineError: If a model cannot be run.
     """
-    last = json.loads(kept.read_text()) if kept.exists() else {}
+    last = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     if not set(models) <= set(last):
         last = measure_in_turns({name: read() for name, read in models.items()})
         write_text(kept, json.dumps(last, indent=2) + "\n")

@@ -133,7 +133,7 @@ class Workshop:
                 content = layout.model(scheme).read_bytes()
                 latency_ms = measure_in_turns({scheme: content}, num_rounds=1)[scheme]
                 write_text(path, json.dumps({"latency_ms": latency_ms, "size_bytes": len(content)}))
-            costs = json.loads(path.read_text())
+            costs = json.loads(path.read_text(encoding="utf-8"))
             return costs["latency_ms"], costs["size_bytes"]
 
     @contextlib.contextmanager

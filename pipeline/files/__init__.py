@@ -2,12 +2,13 @@
 
 import hashlib
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from pipeline.files.os_errors import telling_full_disk
 
 _CHUNK_BYTES = 1 << 20
+_MODE = 0o666  # less what the umask takes away, as for any other file that a person makes
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -21,14 +22,14 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     with telling_full_disk(path, len(content)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
+        temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
-            Path(temporary).chmod(0o644)  # mkstemp gives 0600, which other users of a shared project cannot read
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import PipelineError
+from pipeline.errors import InputError
 from pipeline.files.suffixes import PHOTO_SUFFIXES
 from pipeline.images.codec import read_photo
 from pipeline.images.model_input import to_model_input
@@ -28,11 +28,11 @@ def read_calibration(folder: Path, input_pixels: int, resize: str) -> npt.NDArra
         uint8 [num_pictures, input_pixels, input_pixels, 3].
 
     Raises:
-        PipelineError: If there are too few pictures for the ranges to be right, or one cannot be read.
+        InputError: If there are too few pictures for the ranges to be right, or one cannot be read.
     """
     paths = sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() in PHOTO_SUFFIXES)
     if len(paths) < MIN_PICTURES:
-        raise PipelineError(
+        raise InputError(
             found=f"{len(paths)} pictures in {folder}/",
             expected=f"at least {MIN_PICTURES}: with fewer, activations of real pictures are clipped",
             remedy=f"restore the pictures that come with the project (git checkout -- {folder}), or add varied ones",

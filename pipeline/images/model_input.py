@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.config.resize import RESIZE_CHOICES
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError
 
 _FRACTION_BITS = 5  # OpenCV's INTER_BITS: positions are rounded to 1/32 pixel
 _ONE = 1 << _FRACTION_BITS
@@ -35,7 +35,7 @@ def to_model_input(rgb: Rgb, input_pixels: int, resize: str) -> Rgb:
         uint8 [input_pixels, input_pixels, 3].
 
     Raises:
-        PipelineError: If `resize` is none of these.
+        ConfigurationError: If `resize` is none of these.
     """
     height, width = rgb.shape[:2]
     if resize == "stretch":
@@ -46,7 +46,7 @@ def to_model_input(rgb: Rgb, input_pixels: int, resize: str) -> Rgb:
         return scale_like_phone(rgb[top : top + side, left : left + side], input_pixels, input_pixels)
     if resize == "pad":
         return _pad(rgb, input_pixels)
-    raise PipelineError(
+    raise ConfigurationError(
         found=f"resize: {resize}",
         expected=f"one of {', '.join(RESIZE_CHOICES)}",
         remedy="set `resize` in params.yaml to one of these",

@@ -23,10 +23,10 @@ def processor_features(cpuinfo: Path = _CPUINFO) -> str:
 def _features(cpuinfo: Path) -> set[str]:
     if sys.platform == "darwin":
         asked = subprocess.run(
-            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, encoding="utf-8", check=False
         )
         return {asked.stdout.strip()}
-    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
     listed = {name.strip(): set(values.split()) for name, _, values in (line.partition(":") for line in lines)}
     x86 = {flag for flag in listed.get(_X86_LINE, ()) if flag.startswith(_X86_ARITHMETIC)}
     return x86 | listed.get(_ARM_LINE, set())

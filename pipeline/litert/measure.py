@@ -55,7 +55,7 @@ def measure(path: Path, *, num_threads: int, num_warmup: int, num_runs: int) -> 
     """
     numbers = (num_threads, num_warmup, num_runs)
     command = [sys.executable, "-m", "pipeline.litert.measure", str(path.resolve()), *map(str, numbers)]
-    finished = subprocess.run(command, cwd=_PROJECT, capture_output=True, text=True, check=False)
+    finished = subprocess.run(command, cwd=_PROJECT, capture_output=True, encoding="utf-8", check=False)
     if finished.returncode < 0:
         raise died(f"the process that measures {path}", ending(finished.returncode), finished.stderr)
     if finished.returncode:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import PipelineError
+from pipeline.errors import InputError
 
 # frame_id does not hold the take's or the label's name, so that renaming changes no table. pts_seconds counts from the
 # take's first frame and is null for photos. image is an encoded JPEG.
@@ -46,7 +46,7 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a table, or some of its columns.
 
     Raises:
-        PipelineError: If the file is missing or no whole Parquet file.
+        InputError: If the file is missing or no whole Parquet file.
     """
     with _telling_unreadable(path), pq.ParquetFile(path) as file:  # pq.read_table would import for a third of a second
         table: pa.Table = file.read(columns=columns)
@@ -64,7 +64,7 @@ def _telling_unreadable(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise PipelineError(
+        raise InputError(
             found=f"{path} cannot be read ({error})",
             expected="a Parquet file written by an earlier stage",
             remedy="run `dvc repro`, or `dvc checkout` if the file was changed by hand",

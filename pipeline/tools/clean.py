@@ -82,7 +82,7 @@ def _tracked() -> set[Path]:
     git = shutil.which("git")
     if git is None:
         return set()
-    listed = subprocess.run([git, "ls-files", "-z"], capture_output=True, text=True, check=False).stdout
+    listed = subprocess.run([git, "ls-files", "-z"], capture_output=True, encoding="utf-8", check=False).stdout
     return {Path(name) for name in listed.split("\0") if name}
 
 
