@@ -107,7 +107,7 @@ def test_reading_and_writing_changes_nothing():
 
 
 def test_read_refuses_other_files():
-    with pytest.raises(ModelError, match=r"begins with b'PK(.|\n)*bytes 4 to 7 are TFL3"):
+    with pytest.raises(ModelError, match=r"a file that begins with b'PK(.|\n)*bytes 4 to 7 are TFL3"):
         operators(b"PK\3\4 a zip file")
 
 

@@ -119,7 +119,7 @@ def test_what_systems_leave_behind_is_ignored(folder: Path, junk: str) -> None:
 
 
 def test_no_videos(folder: Path) -> None:
-    assert "no videos in data/videos/" in refusal()
+    assert "no videos in data/videos/ and no photos in data/photos/" in refusal()
 
 
 def test_one_label_only(folder: Path) -> None:

@@ -225,6 +225,7 @@ def test_without_weights_the_error_says_what_to_do(server, what, capsys):
 
 def test_no_imagenet_weights_of_that_width():
     error = refusal(config_of(NAME, width=0.3, input_pixels=32), ConfigurationError)
+    assert error.found.startswith("weights: imagenet in conf/backbone/mobilenet_v1.yaml, with width ")
     assert error.expected == "one of the widths [0.25, 0.5, 0.75, 1.0]"
 
 
@@ -280,6 +281,9 @@ def test_tensors_too_many_or_too_few_are_named(network, tmp_path):
     tensors = by_name(network)
     save_file({**tensors, "fc/kernel": np.zeros(3)}, path)
     assert "no layer takes fc/kernel" in refusal(at(path)).found
+    tensors["conv1/kernel"] = np.zeros(3)
+    save_file(tensors, path)
+    assert "conv1/kernel has shape (3,), the layer needs (3, 3, 3, " in refusal(at(path)).found
     del tensors["conv1/kernel"]
     save_file(tensors, path)
     assert "there is no conv1/kernel" in refusal(at(path)).found
