@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -90,7 +91,7 @@ def write_clip(
     path.parent.mkdir(parents=True, exist_ok=True)
     container_options = {"movflags": "+faststart"} if faststart else {}
     with av.open(path, "w", container_options=container_options) as container:
-        stream = None
+        stream: Any = None
         if not audio_only:
             stream = container.add_stream(codec, rate=rate, options={**_OPTIONS.get(codec, {}), **(options or {})})
             stream.height, stream.width = frames[0].shape[:2]

@@ -75,7 +75,8 @@ def assemble_tiny() -> None:
     """Put a head that was never trained on the backbone, sparing TensorFlow."""
 
     def never_trained(_: Path) -> Head:
-        return Head(*tiny_models.head(num_labels=2), tiny_project.LABELS)
+        weights, bias = tiny_models.head(num_labels=2)
+        return Head(weights, bias, tiny_project.LABELS)
 
     with mock.patch("pipeline.assemble.read_head", never_trained):
         assemble(AssembleStage(tiny_project.BACKBONE.name, tiny_models.SCHEMES["int8"]))
@@ -129,7 +130,8 @@ def make_clips(num_frames: int = 60) -> None:
         path = write_clip(layout.VIDEOS / name, pictures, rate=20)
         for start, part in zip((0.0, 0.4, 0.7), PARTS, strict=True):
             end = {0.0: 0.4, 0.4: 0.7}.get(start, 1.0)
-            blocks.append(Block(*name.split("/"), str(path), sha256_of_file(path), part, start, end))
+            label, take = name.split("/")
+            blocks.append(Block(label, take, str(path), sha256_of_file(path), part, start, end))
     write_splits(layout.SPLITS, blocks)
     for folder in (layout.FRAMES, layout.AUGMENTED):
         shutil.rmtree(folder)

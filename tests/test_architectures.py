@@ -44,6 +44,7 @@ IMAGENET_MEAN, IMAGENET_STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 
 def config_of(name, **changes):
     loaded = OmegaConf.load(FOLDER / f"{name}.yaml")
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(BackboneConfig), loaded))
+    assert isinstance(config, BackboneConfig)
     return dataclasses.replace(config, **changes)
 
 

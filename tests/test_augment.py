@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -151,6 +152,6 @@ def test_only_train_frames_are_copied(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value"), [("copies", -1), ("random_brightness", 101), ("rotation_degrees", 181), ("min_jpeg_quality", 96)]
 )
-def test_values_out_of_range(key: str, value: float) -> None:
+def test_values_out_of_range(key: str, value: Any) -> None:
     with pytest.raises(PipelineError, match=f"augment.{key}: {value}\n  expected: a number"):
         replace(NOTHING, **{key: value})

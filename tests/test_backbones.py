@@ -31,6 +31,7 @@ EGYPTIAN_CAT, ESPRESSO = 285, 967
 def config_of(name, **changes):
     loaded = OmegaConf.load(ROOT / "conf" / "backbone" / f"{name}.yaml")
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(BackboneConfig), loaded))
+    assert isinstance(config, BackboneConfig)
     return dataclasses.replace(config, **changes)
 
 

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pipeline.takes.tables import read_parquet
 from tests import tiny_models, tiny_project
 
 
-def run(scheme: str, resize: str = "stretch", **changes: str) -> None:
+def run(scheme: str, resize: str = "stretch", **changes: Any) -> None:
     tiny_project.make_bottlenecks(replace(tiny_models.SCHEMES[scheme], **changes), resize)
 
 

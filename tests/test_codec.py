@@ -51,7 +51,7 @@ def test_jpeg_is_deterministic():
 @pytest.mark.parametrize(("quality", "sampling"), [(89, (2, 2)), (90, (1, 1))])
 def test_chroma_is_whole_from_quality_90_on(quality, sampling):
     with Image.open(io.BytesIO(encode_jpeg(quadrants(), quality=quality))) as picture:
-        assert picture.layer[0][1:3] == sampling
+        assert vars(picture)["layer"][0][1:3] == sampling
 
 
 def test_jpeg_takes_a_view_that_is_not_contiguous():

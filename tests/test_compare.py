@@ -1,7 +1,6 @@
 """The command `viewfinder compare`, and how sure its differences are."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +13,7 @@ from pipeline.files import layout
 from pipeline.tools.cli import viewfinder
 from pipeline.tools.compare import text_of, with_float32, with_revision
 from tests import tiny_run
+from tests.sandbox import Sandbox
 
 
 @pytest.fixture
@@ -24,10 +24,7 @@ def run(folder: Path) -> Path:
 
 @pytest.fixture
 def committed(run: Path) -> Path:
-    for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["git", "add", "metrics", "dvc.yaml", "params.yaml"]):
-        subprocess.run(command, check=True)
-    author = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
-    subprocess.run(["git", *author, "commit", "-qm", "A run"], check=True)
+    Sandbox(run).begin()
     return run
 
 

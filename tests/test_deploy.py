@@ -111,7 +111,8 @@ def test_golden_pictures_are_those_on_which_mistakes_show_best() -> None:
         mean = rgb.reshape(-1, 3).mean(0) + 1
         corner = float(rgb[0, 0].sum()) + 1  # another answer for turned and cut pictures
         weights = np.array([mean[0], mean[2], corner / 3], np.float32)
-        return weights / weights.sum()
+        shares: np.ndarray = weights / weights.sum()
+        return shares
 
     grey = np.tile(np.linspace(20, 240, 12, dtype=np.uint8)[None, :, None], (8, 1, 3))
     colourful = grey.copy()

@@ -61,5 +61,5 @@ def test_errors_of_one_kind_stay_of_that_kind() -> None:
 
 
 def test_every_kind_has_a_status_of_its_own() -> None:
-    kinds = [PipelineError, *PipelineError.__subclasses__()]
+    kinds: list[type[PipelineError]] = [PipelineError, *PipelineError.__subclasses__()]
     assert len({kind.exit_status for kind in kinds}) == len(kinds) > 5

@@ -95,7 +95,7 @@ def kernels_of(content: bytes) -> list[np.ndarray]:
     model = read_model(content)
     graph = model.subgraphs[0]
     tensors = [graph.tensors[op.inputs[1]] for op in graph.operators if operator_name(model, op) == "CONV_2D"]
-    dtypes = {0: "<f4", 9: np.int8}
+    dtypes = {0: "<f4", 9: "i1"}
     return [np.asarray(model.buffers[t.buffer].data, np.uint8).view(dtypes[t.type]).reshape(t.shape) for t in tensors]
 
 
@@ -175,8 +175,9 @@ def test_blocks_that_are_no_number_of_blocks(blocks: int) -> None:
 
 @pytest.mark.parametrize("key", ["epochs", "learning_rate", "train_batch_size", "patience", "pruning_percent"])
 def test_a_value_out_of_range(key: str) -> None:
+    negative: Any = {key: -1}
     with pytest.raises(PipelineError, match=f"finetune.{key}: -1\n  expected: a number"):
-        replace(CONFIG, **{key: -1})
+        replace(CONFIG, **negative)
 
 
 def test_both_parts_together_are_the_backbone() -> None:

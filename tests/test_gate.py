@@ -1,10 +1,5 @@
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -15,13 +10,14 @@ from pipeline.files import layout
 from pipeline.gate import gate
 from tests import tiny_results
 from tests.conftest import PROJECT
+from tests.sandbox import Sandbox
 
 NAMES = tuple(GateConfig.__dataclass_fields__)
 SCHEMES = ["float32", "float16", "int8", "int4"]  # int4 is not scored yet
 
 
 def limits(**given: object) -> GateConfig:
-    return GateConfig(**(dict.fromkeys(NAMES) | given))  # type: ignore[arg-type]
+    return GateConfig(**(dict.fromkeys(NAMES) | given))
 
 
 def refusal(config: GateConfig, deploy: str = "int8") -> str:
@@ -101,59 +97,35 @@ def test_a_limit_that_makes_no_sense(name: str, value: object, expected: str) ->
     assert f"gate.{name}: {value}\n  expected: {expected}" in str(caught.value)
 
 
-class StubProject:
-    """The gate of this project under real DVC, between stages that only write files."""
+def stubbed(folder: Path) -> Sandbox:
+    """Put the gate of this project under real DVC, between stages that only write files."""
+    sandbox = Sandbox(folder)
+    sandbox.copy("pipeline", "conf", "params.yaml")
+    sandbox.set(quantization=["big", "small"], deploy="big")
+    stage = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["gate"]
+    stage["deps"].remove(str(layout.code("gate")))
+    copy = "mkdir -p models/deployed && cp metrics/schemes/${deploy}.json models/deployed/model.tflite"
+    deploy = {
+        "cmd": copy,
+        "deps": ["build/gate.json", "metrics/schemes/${deploy}.json"],
+        "outs": ["models/deployed"],
+    }
+    evaluate = {
+        "matrix": {"scheme": "${quantization}"},
+        "cmd": "python stub.py ${item.scheme}",
+        "deps": ["stub.py"],
+        "metrics": [{"metrics/schemes/${item.scheme}.json": {"cache": False}}],
+        "outs": ["plots/evaluation/${item.scheme}/predictions.csv"],
+    }
+    stages = {"gate": stage, "deploy": deploy, "evaluate": evaluate}  # last, so that only the folder orders them
+    sandbox.write_yaml("dvc.yaml", {"stages": stages})
+    sandbox.write("stub.py", STUB)
+    sandbox.begin()
+    return sandbox
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in ("pipeline", "conf"):
-            shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        self.set(deploy="big", min_accuracy=None)
-        stage = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["gate"]
-        stage["deps"].remove(str(layout.code("gate")))
-        copy = "mkdir -p models/deployed && cp metrics/schemes/${deploy}.json models/deployed/model.tflite"
-        deploy = {
-            "cmd": copy,
-            "deps": ["build/gate.json", "metrics/schemes/${deploy}.json"],
-            "outs": ["models/deployed"],
-        }
-        evaluate = {
-            "matrix": {"scheme": "${quantization}"},
-            "cmd": "python stub.py ${item.scheme}",
-            "deps": ["stub.py"],
-            "metrics": [{"metrics/schemes/${item.scheme}.json": {"cache": False}}],
-            "outs": ["plots/evaluation/${item.scheme}/predictions.csv"],
-        }
-        stages = {"gate": stage, "deploy": deploy, "evaluate": evaluate}  # last, so that only the folder orders them
-        (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
-        (folder / "stub.py").write_text(STUB)
-        for command in ("git init --quiet", "dvc init --quiet"):
-            subprocess.run(command.split(), cwd=folder, env=self.environment, check=True)
 
-    @property
-    def environment(self) -> dict[str, str]:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
-
-    def set(self, *, deploy: str, **gate_limits: float | None) -> None:
-        params: dict[str, Any] = {"deploy": deploy, "quantization": ["big", "small"]}
-        params["gate"] = dict.fromkeys(NAMES) | gate_limits
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
-
-    def repro(self) -> tuple[int, str]:
-        run = subprocess.run(
-            ["dvc", "repro"],
-            cwd=self.folder,
-            env=self.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-        return run.returncode, run.stdout
-
-    def deployed(self) -> str:
-        return str(json.loads((self.folder / "models/deployed/model.tflite").read_text())["scheme"])
+def deployed(sandbox: Sandbox) -> object:
+    return sandbox.read_yaml("models/deployed/model.tflite")["scheme"]
 
 
 STUB = """
@@ -168,16 +140,16 @@ for path, text in contents.items():
 
 
 def test_under_dvc_a_refused_model_leaves_the_deployed_one(tmp_path: Path) -> None:
-    project = StubProject(tmp_path)
-    assert project.repro()[0] == 0
-    assert project.deployed() == "big"
-    project.set(deploy="small", min_accuracy=0.8)
-    status, printed = project.repro()
-    assert status != 0
+    project = stubbed(tmp_path / "project")
+    project.repro()
+    assert deployed(project) == "big"
+    project.edit("deploy: big", "deploy: small")
+    project.edit("min_accuracy: null", "min_accuracy: 0.8")
+    ran, printed = project.repro(ok=False)
     assert "small breaks 1 of the limits in `gate`" in printed
     assert "of big, small this holds for big\n" in printed
-    assert "Running stage 'deploy'" not in printed
-    assert project.deployed() == "big"
-    project.set(deploy="small", min_accuracy=0.6)
-    assert project.repro()[0] == 0
-    assert project.deployed() == "small"
+    assert ran == ["gate"]
+    assert deployed(project) == "big"
+    project.edit("min_accuracy: 0.8", "min_accuracy: 0.6")
+    project.repro()
+    assert deployed(project) == "small"

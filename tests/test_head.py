@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from tiny_models import NUM_FEATURES, SCHEMES, backbone, head, pictures
 
 from pipeline.errors import ModelError
 from pipeline.litert.flatbuffer import num_backbone_operators, read_model
@@ -9,6 +8,7 @@ from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import embed_labels
 from pipeline.litert.model_file import check_builtin, check_scheme, operators
 from pipeline.litert.quantizer import quantize
+from tests.tiny_models import NUM_FEATURES, SCHEMES, backbone, head, pictures
 
 schemes = pytest.mark.parametrize("scheme", SCHEMES)
 

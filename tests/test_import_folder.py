@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.files import layout, write_bytes, write_text
-from pipeline.split import find_sources
+from pipeline.takes.sources import find_sources
 from pipeline.tools import import_folder as module
 from pipeline.tools.cli import viewfinder
 

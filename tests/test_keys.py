@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
@@ -170,7 +170,7 @@ JOB = (partial(frames_of_video, Path("a.mp4"), "ab", CONFIG), {"take": "ab", "se
 def test_a_key_names_the_function_that_computes() -> None:
     assert (module_of(JOB[0]), name_of(JOB[0])) == ("pipeline.per_take.frames", "frames_of_video")
     assert key_of(*JOB) == key_of(*JOB)
-    assert key_of(*JOB) != key_of(partial(frames_of_photos, Path("a.mp4"), "ab", CONFIG), JOB[1])
+    assert key_of(*JOB) != key_of(partial(frames_of_photos, Path("a.mp4"), [], "ab", CONFIG), JOB[1])
 
 
 @pytest.mark.parametrize(
@@ -185,8 +185,7 @@ def test_another_version_of_a_library_that_is_used_makes_another_key(
     monkeypatch: pytest.MonkeyPatch, library: str, is_used: bool
 ) -> None:
     before = key_of(*JOB)
-    installed = libraries.version
-    monkeypatch.setattr(libraries, "version", lambda name: "0.0" if name == library else installed(name))
+    monkeypatch.setattr(libraries, "version", lambda name: "0.0" if name == library else version(name))
     assert (key_of(*JOB) != before) == is_used
 
 

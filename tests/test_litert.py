@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from conftest import PROJECT
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import NUM_FEATURES, PIXELS, SCHEMES, backbone, backbone_model, head, pictures
 
 from pipeline.errors import InputError, ModelError
 from pipeline.litert.flatbuffer import read_model, write_model
@@ -21,6 +19,8 @@ from pipeline.litert.measure import measure
 from pipeline.litert.metadata import embed_labels, read_labels
 from pipeline.litert.model_file import check_builtin, check_scheme, operators
 from pipeline.litert.quantizer import quantize
+from tests.conftest import PROJECT
+from tests.tiny_models import NUM_FEATURES, PIXELS, SCHEMES, backbone, backbone_model, head, pictures
 
 LABELS = ["ant", "café au lait", "日本"]
 
@@ -41,7 +41,7 @@ def test_model_tells_its_sizes_and_gives_copies():
     first = model(pictures(1)[0])
     kept = first.copy()
     model(np.zeros((PIXELS, PIXELS, 3), np.uint8))
-    assert (model.input_pixels, model.output_length, first.dtype) == (PIXELS, NUM_FEATURES, np.float32)
+    assert (model.input_pixels, model.output_length, first.dtype) == (PIXELS, NUM_FEATURES, np.dtype(np.float32))
     assert np.array_equal(first, kept)
 
 
@@ -107,7 +107,7 @@ def test_reading_and_writing_changes_nothing():
 
 
 def test_read_refuses_other_files():
-    with pytest.raises(ModelError, match=r"begins with b'PK(.|\n)*bytes 4 to 7 are TFL3"):
+    with pytest.raises(ModelError, match=r"a file that begins with b'PK(.|\n)*bytes 4 to 7 are TFL3"):
         operators(b"PK\3\4 a zip file")
 
 
@@ -174,9 +174,13 @@ def test_one_layer_left_in_float_is_found():
 
 def parsed_metadata(content):
     """Parse with the generated schema inside MediaPipe, without importing MediaPipe."""
-    package = Path(importlib.util.find_spec("mediapipe").submodule_search_locations[0])
-    path = package / "tasks" / "metadata" / "metadata_schema_py_generated.py"
+    package = importlib.util.find_spec("mediapipe")
+    assert package
+    assert package.origin
+    path = Path(package.origin).with_name("tasks") / "metadata/metadata_schema_py_generated.py"
     spec = importlib.util.spec_from_file_location("metadata_schema", path)
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     model = read_model(content)

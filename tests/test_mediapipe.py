@@ -122,7 +122,8 @@ def test_a_system_library_is_missing(mediapipe, monkeypatch):
 
     monkeypatch.setattr(mediapipe_c_bindings, "_shared_lib", None)
     monkeypatch.setattr(mediapipe_c_bindings.ctypes, "CDLL", lacking)
-    with pytest.raises(MissingPackageError, match=r"libEGL.so.1: (.|\n)*to mend:  apt-get install libegl1 libgles2"):
+    message = r"MediaPipe lacks a system library \(libEGL.so.1: (.|\n)*to mend:  apt-get install libegl1 libgles2"
+    with pytest.raises(MissingPackageError, match=message):
         open_classifier(append_head(backbone(), *head()), runtime="mediapipe", resize="stretch")
 
 

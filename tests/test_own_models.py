@@ -7,12 +7,13 @@ import zipfile
 import numpy as np
 import pytest
 
+from bench.architectures import pictures
 from pipeline.backbones.build import build_backbone, convert, largest_difference
 from pipeline.backbones.operators import ALLOWED, RESTORING, SAVING
 from pipeline.backbones.quiet_tensorflow import keras, tensorflow
 from pipeline.backbones.saved_model import check_saved_model
 from pipeline.errors import ModelError
-from tests.test_weights import at, pictures
+from tests.test_weights import at
 
 PICTURE = tensorflow.TensorSpec((None, 32, 32, 3))
 
@@ -258,7 +259,7 @@ def test_many_operators_are_counted(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "found"),
-    [(None, "there is no saved_model.pb in"), (b"\xff", "cannot be read"), (b"", "holds no graph")],
+    [(None, "there is no saved_model.pb in"), (b"\xff", "saved_model.pb cannot be read: "), (b"", "holds no graph")],
 )
 def test_what_is_no_saved_model_is_refused(tmp_path, content, found):
     if content is not None:
@@ -389,6 +390,13 @@ def test_a_model_of_ones_own(extractor, tmp_path, form, capfd):
     assert largest_difference(model, convert(model), x) < 1e-4
 
 
+def test_a_model_with_two_outputs_is_refused(extractor, tmp_path):
+    image = extractor.inputs[0]
+    keras.Model(image, [extractor(image), keras.layers.Flatten()(image)]).save(tmp_path / "own.keras")
+    found = refused(own(tmp_path / "own.keras")).found
+    assert found.endswith("its outputs have the shapes (1, 16, 16, 8), (1, 3072)")
+
+
 def test_a_model_of_another_input_or_file_is_refused(extractor, tmp_path):
     extractor.save(tmp_path / "own.keras")
     assert (
@@ -397,6 +405,6 @@ def test_a_model_of_another_input_or_file_is_refused(extractor, tmp_path):
     (tmp_path / "own.h5").write_bytes(b"")
     assert "it is no .keras file" in refused(own(tmp_path / "own.h5")).found
     (tmp_path / "broken.keras").write_bytes(b"zip")
-    assert "broken.keras" in refused(own(tmp_path / "broken.keras")).found
+    assert "broken.keras is no .keras file: File is not a zip" in refused(own(tmp_path / "broken.keras")).found
     (tmp_path / "empty").mkdir()
     assert f"there is no saved_model.pb in {tmp_path}" in refused(own(tmp_path / "empty")).found

@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ from tests import tiny_models, tiny_project
 from tests.test_takes import damage
 
 
-def run(scheme: str, resize: str = "stretch", **changes: str) -> None:
+def run(scheme: str, resize: str = "stretch", **changes: Any) -> None:
     quantize(QuantizeStage(resize, replace(tiny_models.SCHEMES[scheme], **changes)))
 
 

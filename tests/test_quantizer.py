@@ -7,11 +7,9 @@ import pytest
 import yaml
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from conftest import PROJECT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from tiny_models import NUM_FEATURES, SCHEMES, backbone, pictures
 
 from pipeline.config.quantization import QuantizationConfig
 from pipeline.errors import ConfigurationError, InputError, PipelineError
@@ -21,6 +19,8 @@ from pipeline.litert.interpreter import Model
 from pipeline.litert.model_file import check_builtin, check_scheme, operators
 from pipeline.litert.quantizer import quantize
 from pipeline.litert.rounding import gptq, round_weights
+from tests.conftest import PROJECT
+from tests.tiny_models import NUM_FEATURES, SCHEMES, backbone, pictures
 
 # Relative feature errors on this model: twice what was measured.
 MAX_ERRORS = {

@@ -1,6 +1,6 @@
 """Share results through an S3 bucket, as the README has it: push, clone elsewhere, pull, and nothing is left to run.
 
-The bucket is moto's, served on this machine. The stages are stubs (tests/test_sweep.py); DVC and dvc.yaml are real.
+The bucket is moto's, served on this machine. The stages are stubs (tests/stub_stages.py); DVC and dvc.yaml are real.
 """
 
 import logging
@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.files import layout
-from tests.test_sweep import SCHEME, StubProject
+from tests import stub_stages
+from tests.sandbox import Sandbox
+from tests.stub_stages import SCHEME
 
 pytest.importorskip("dvc_s3", reason="dvc-s3 is not installed (make setup-dev)")
 boto3 = pytest.importorskip("boto3", reason="moto[server] is not installed (make setup-dev)")
@@ -39,7 +41,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         server.stop()
 
 
-def outputs(project: StubProject) -> dict[str, bytes]:
+def outputs(project: Sandbox) -> dict[str, bytes]:
     """Return the content of every file that stages made."""
     folders = ("build", "data/frames", "data/augmented", "data/bottlenecks", "models", "plots", "metrics")
     files = [file for name in folders for file in (project.folder / name).rglob("*") if file.is_file()]
@@ -47,14 +49,12 @@ def outputs(project: StubProject) -> dict[str, bytes]:
 
 
 def test_a_clone_pulls_from_s3_what_was_pushed_and_runs_nothing(bucket: None, tmp_path: Path) -> None:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    project = StubProject.make(folder)
+    project = stub_stages.make(tmp_path / "project")
     project.run("dvc", "repro")
     project.run("dvc", "remote", "add", "--default", "storage", "s3://models/viewfinder")
     project.commit()
     project.run("dvc", "push")
-    project.ran()
+    stub_stages.ran(project)
 
     clone = project.clone("clone")
     in_git = {str(layout.ARCHITECTURE), *(f"metrics/{name}.json" for name in (f"schemes/{SCHEME}", "deployed"))}
@@ -62,5 +62,5 @@ def test_a_clone_pulls_from_s3_what_was_pushed_and_runs_nothing(bucket: None, tm
     clone.run("dvc", "pull")
     assert outputs(clone) == outputs(project)
     clone.run("dvc", "repro")
-    assert clone.ran() == []
+    assert stub_stages.ran(clone) == []
     assert clone.run("git", "status", "--porcelain") == ""

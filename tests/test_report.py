@@ -117,13 +117,13 @@ def test_a_photo_has_no_count(results: Path, sheets: Sheets) -> None:
 
 
 def test_nothing_wrong_is_said_in_a_friendly_way(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.report.message", lambda headline, text: f"{headline}: {text}")
+    monkeypatch.setattr("pipeline.report.message", lambda headline, text: f"{headline}: {text}".encode())
     tiny_results.write_scheme("int8")
     made = pictures(stage("int8"))
-    assert made["worst_errors.png"] == "int8 gets every test frame right: all 10 of them"
-    lost = "Nothing is lost: Every test frame that float32 gets right is right in int8, too."
+    assert made["worst_errors.png"] == b"int8 gets every test frame right: all 10 of them"
+    lost = b"Nothing is lost: Every test frame that float32 gets right is right in int8, too."
     assert made["lost_to_quantization.png"] == pictures(stage("float32"))["lost_to_quantization.png"] == lost
-    lost = "Nothing to compare: `quantization` in params.yaml lists float32 alone."
+    lost = b"Nothing to compare: `quantization` in params.yaml lists float32 alone."
     assert pictures(stage("float32", "float32"))["lost_to_quantization.png"] == lost
 
 

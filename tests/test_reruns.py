@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from dvc.repo import Repo
+from dvc.repo import Repo  # type: ignore[import-untyped]
 
 from pipeline.architecture import as_yaml
 from pipeline.config.backbone_names import architecture_of, bases, resolve

@@ -174,7 +174,8 @@ def test_all_is_told_at_once() -> None:
     (PEN / "2.jpg").touch()
     message = refusal()
     assert message.startswith("4 files or folders cannot be used:")
-    for part in ("notes.txt is neither", "2.jpg is empty", "labels that differ only in case", "takes of label 'pen'"):
+    neither = "data/videos/cup/notes.txt is neither video nor photo by its name"
+    for part in (neither, "2.jpg is empty", "labels that differ only in case", "takes of label 'pen'"):
         assert part in message
 
 

@@ -119,7 +119,7 @@ def test_what_systems_leave_behind_is_ignored(folder: Path, junk: str) -> None:
 
 
 def test_no_videos(folder: Path) -> None:
-    assert "no videos in data/videos/" in refusal()
+    assert "no videos in data/videos/ and no photos in data/photos/" in refusal()
 
 
 def test_one_label_only(folder: Path) -> None:
@@ -267,9 +267,9 @@ def test_the_report_counts_takes_of_each_label_and_part() -> None:
 def test_progress_is_told_where_there_is_no_screen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill([f"{label}/{i}.mp4" for label in ("cup", "pen") for i in range(3)])
     monkeypatch.setattr(split_module, "_SECONDS_BETWEEN_LINES", 0)
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(sys, "stderr", printed := io.StringIO())
     split(CONFIG)
-    assert sys.stderr.getvalue().startswith("split: 0 of 6 files read\nsplit: 1 of 6 files read\n")
+    assert printed.getvalue().startswith("split: 0 of 6 files read\nsplit: 1 of 6 files read\n")
 
 
 def test_a_split_file_changed_by_hand(folder: Path) -> None:

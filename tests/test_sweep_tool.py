@@ -2,14 +2,13 @@
 
 import json
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -27,7 +26,7 @@ from pipeline.tools import sweep as module
 from pipeline.tools.cli import viewfinder
 from pipeline.tools.sweep import sweep
 from tests import tiny_models
-from tests.conftest import PROJECT
+from tests.sandbox import Sandbox
 
 LITE0, LITE1, LITE2 = BACKBONES = [f"efficientnet_lite{i}" for i in range(3)]
 PIXELS = 32
@@ -50,43 +49,47 @@ shutil.copy("data/videos/model", f"models/classifiers/{scheme}/model.tflite")
 """
 
 
+def log_of(project: Sandbox) -> Path:
+    return project.folder.parent / "log"
+
+
+def runs(project: Sandbox) -> list[str]:
+    return log_of(project).read_text().splitlines() if log_of(project).exists() else []
+
+
+def stages(log: Path) -> dict[str, Any]:
+    """Return what dvc.yaml says. There is one log, also for the copies of the project that DVC runs experiments in."""
+    evaluate = {
+        "matrix": {"scheme": "${quantization}"},
+        "cmd": f"python evaluate.py ${{backbone}} ${{item.scheme}} {log}",
+        "deps": ["data/videos"],
+        "outs": [str(layout.model("${item.scheme}"))],
+        "metrics": [{str(layout.metrics("${item.scheme}")): {"cache": False}}],
+    }
+    report = {"cmd": "mkdir -p pictures && echo > pictures/a.png", "deps": ["metrics"], "outs": ["pictures"]}
+    return {"stages": {"evaluate": evaluate, "report": report}, "plots": ["pictures/a.png"]}
+
+
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A fresh clone of a project that was run, with an edit of params.yaml that is not committed."""
-    folder = tmp_path_factory.mktemp("repository")
+    ran = Sandbox(tmp_path_factory.mktemp("sweep_tool") / "project")
+    ran.copy("conf", "params.yaml", "requirements.lock", "requirements-dev.lock")
+    ran.write("data/videos/model", append_head(tiny_models.backbone(), *tiny_models.head()))
+    ran.write("evaluate.py", EVALUATE)
+    ran.write(".gitignore", "/.cache\n/plots\n/models\n/pictures\n")
+    ran.write_yaml("dvc.yaml", stages(log_of(ran)))
+    ran.begin()
+    ran.repro()
+    ran.commit()
+    log_of(ran).unlink()
+    clone = ran.clone("clone")  # dvc.lock knows what is not there
+    clone.edit("# The one file", "# mine\n# The one file")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        site_cache = tmp_path_factory.mktemp("site_cache")
-        patch.setenv("DVC_SITE_CACHE_DIR", str(site_cache))
-        shutil.copytree(PROJECT / "conf", "conf")
-        write_bytes(Path("data/videos/model"), append_head(tiny_models.backbone(), *tiny_models.head()))
-        write_text(Path("evaluate.py"), EVALUATE)
-        stage = {
-            "matrix": {"scheme": "${quantization}"},
-            "cmd": f"{sys.executable} evaluate.py ${{backbone}} ${{item.scheme}} {folder / 'log'}",
-            "deps": ["data/videos"],
-            "outs": [str(layout.model("${item.scheme}"))],
-            "metrics": [{str(layout.metrics("${item.scheme}")): {"cache": False}}],
-        }
-        report = {"cmd": "mkdir -p pictures && echo > pictures/a.png", "deps": ["metrics"], "outs": ["pictures"]}
-        stages = {"evaluate": stage, "report": report}
-        write_text(Path("dvc.yaml"), yaml.safe_dump({"stages": stages, "plots": ["pictures/a.png"]}))
-        for name in ("params.yaml", "requirements.lock", "requirements-dev.lock"):
-            shutil.copy(PROJECT / name, name)
-        write_text(Path(".gitignore"), "/.cache\n/plots\n/log\n/models\n/pictures\n")
-        author = ("-c", "user.name=A", "-c", "user.email=a@b.c")
-        for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "Begin"]):
-            subprocess.run(["git", *command], check=True)
-        for command in (["init"], ["repro"]):
-            subprocess.run([sys.executable, "-m", "dvc", *command, "-q"], check=True)
-        for command in (["add", "-A"], [*author, "commit", "-qm", "A run"]):
-            subprocess.run(["git", *command], check=True)
-        for made in (".dvc/cache", site_cache, "models", "pictures"):  # dvc.lock knows what is not there
-            shutil.rmtree(made)
-        Path("log").unlink()
-        with Path("params.yaml").open("a") as params:
-            params.write("# mine\n")
-        yield folder
+        patch.chdir(clone.folder)
+        for name, value in clone.environment.items():
+            patch.setenv(name, value)
+        yield clone
 
 
 @pytest.fixture(autouse=True)
@@ -96,19 +99,13 @@ def no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.choosing.latency.measure_in_turns", measured)
 
 
-def git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
-
-
-def runs() -> list[str]:
-    return Path("log").read_text().splitlines() if Path("log").exists() else []
-
-
-def test_a_sweep_compares_and_leaves_the_folder_as_it_was(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    before = git("status", "--porcelain"), Path("params.yaml").read_text()
+def test_a_sweep_compares_and_leaves_the_folder_as_it_was(
+    repository: Sandbox, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = repository.output("git", "status", "--porcelain"), Path("params.yaml").read_text()
     sweep(SweepConfig([LITE0], [None, PIXELS], ["float32"]))
-    assert (git("status", "--porcelain"), Path("params.yaml").read_text()) == before
-    assert runs() == [f"{LITE0} float32", f"{LITE0}_{PIXELS} float32"]
+    assert (repository.output("git", "status", "--porcelain"), Path("params.yaml").read_text()) == before
+    assert runs(repository) == [f"{LITE0} float32", f"{LITE0}_{PIXELS} float32"]
     table = pd.read_csv("plots/sweep/table.csv")
     assert table["backbone"].tolist() == [LITE0, f"{LITE0}_{PIXELS}"]
     assert table["accuracy"].tolist() == [0.9, 0.8]
@@ -124,37 +121,38 @@ def test_a_sweep_compares_and_leaves_the_folder_as_it_was(repository: Path, capf
 
 
 def test_what_is_there_is_not_run_again_and_what_fails_costs_no_other(
-    repository: Path, capfd: pytest.CaptureFixture[str]
+    repository: Sandbox, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    before = len(runs())
+    before = len(runs(repository))
     with pytest.raises(PipelineError, match=f"the experiment {LITE2}-[0-9a-f]{{8}} failed"):
         sweep(SweepConfig([LITE2, LITE0], [None], ["float32"]))
-    assert runs()[before:] == [f"{LITE2} float32"]
+    assert runs(repository)[before:] == [f"{LITE2} float32"]
     told = capfd.readouterr()
     assert "# there already: dvc exp run --temp" in told.err
     assert f"Chosen: {LITE0} float32" in told.out
 
 
-def test_the_table_as_json_is_all_that_stdout_gets(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_table_as_json_is_all_that_stdout_gets(repository: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
     sweep(SweepConfig([LITE0], [None], ["float32"]), as_json=True)
     (row,) = json.loads(capfd.readouterr().out)
     assert (row["backbone"], row["accuracy"], row["latency_ms_p50"], row["is_on_front"]) == (LITE0, 0.9, 1.0, True)
 
 
-def test_metrics_and_files_of_experiments_are_read(repository: Path) -> None:
-    name = git("for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps").split()[0]
+def test_metrics_and_files_of_experiments_are_read(repository: Sandbox) -> None:
+    name = repository.output("git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps").split()[0]
     assert metrics_of([name, "another"])[name]["float32"]["scheme"] == "float32"
     assert file_of(name, str(layout.model("float32"))) == Path("data/videos/model").read_bytes()
     assert metrics_of(["another"]) == {}
     assert metrics_at("HEAD")["float32"]["accuracy"] == 0.9
     with pytest.raises(ConfigurationError, match=r"no metrics can be read at nowhere"):
         metrics_at("nowhere")
-    with pytest.raises(ModelError, match=f"dvc exp remove {name}"):
+    message = f"model.tflite of the experiment {name} is not in DVC's cache (.|\n)*dvc exp remove {name}"
+    with pytest.raises(ModelError, match=message):
         file_of(name, str(layout.model("int8")))
 
 
 def test_the_fingerprint_tells_apart_what_gives_other_metrics(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
+    repository: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params, first = yaml.safe_load(Path("params.yaml").read_text()), fingerprint()
     text = Path("params.yaml").read_text()
@@ -177,11 +175,11 @@ def test_a_folder_without_git_is_refused(folder: Path) -> None:
         refuse_what_git_does_not_know()
 
 
-def test_an_unknown_backbone_is_refused_before_anything_runs(repository: Path) -> None:
-    before = runs()
+def test_an_unknown_backbone_is_refused_before_anything_runs(repository: Sandbox) -> None:
+    before = runs(repository)
     with pytest.raises(PipelineError, match="backbone: resnet"):
         sweep(SweepConfig(["resnet"], [None], ["float32"]))
-    assert runs() == before
+    assert runs(repository) == before
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
@@ -237,7 +235,7 @@ def test_the_projects_own_lists_are_valid() -> None:
         (([LITE0], [None], ["int8"]), "float32 among them"),
     ],
 )
-def test_lists_that_cannot_be_swept_are_refused(values: tuple[list, list, list], message: str) -> None:
+def test_lists_that_cannot_be_swept_are_refused(values: tuple[list[Any], list[Any], list[Any]], message: str) -> None:
     with pytest.raises(PipelineError, match=message):
         SweepConfig(*values)
 
@@ -251,14 +249,14 @@ def test_lists_that_cannot_be_swept_are_refused(values: tuple[list, list, list],
         ({"num_trials": 0}, "num_trials: 0"),
     ],
 )
-def test_ranges_that_cannot_be_searched_are_refused(change: dict, message: str) -> None:
+def test_ranges_that_cannot_be_searched_are_refused(change: dict[str, Any], message: str) -> None:
     valid = {"learning_rate": (0.1, 1), "weight_decay": (0.1, 1), "dropout": (0, 0.5), "steps": (1, 2)}
     counts = {"num_trials": 2, "num_first_random": 1, "seed": 0}
     with pytest.raises(PipelineError, match=message):
         SearchConfig([LITE0], [None], ["float32"], **(valid | counts | change))
 
 
-def test_the_command_tells_what_is_wrong(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_tells_what_is_wrong(repository: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "sweep_config", lambda: SweepConfig([], [None], ["float32"]))
     done = CliRunner().invoke(viewfinder, ["sweep"])
     assert done.exit_code == ConfigurationError.exit_status
@@ -278,7 +276,7 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c_ends_an_experiment_of_dvc_and_leaves_params_as_they_were(repository: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_an_experiment_of_dvc_and_leaves_params_as_they_were(repository: Sandbox, tmp_path: Path) -> None:
     before, log = Path("params.yaml").read_text(), tmp_path / "log"
     write_text(Path("evaluate.py"), SLOW.replace("sys.argv[1]", repr(str(log))))
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -33,8 +33,8 @@ def broken(name: str) -> pa.Table:
     raise PipelineError(found=f"{name} is broken", expected="a video", remedy="film it again")
 
 
-def job(name: str, compute: object = table) -> TakeJob:
-    return TakeJob(name, Path(f"{name}.parquet"), hash_of({"name": name}), partial(compute, name))  # type: ignore[arg-type]
+def job(name: str, compute: Callable[[str], pa.Table] = table) -> TakeJob:
+    return TakeJob(name, Path(f"{name}.parquet"), hash_of({"name": name}), partial(compute, name))
 
 
 def run(jobs: list[TakeJob], folder: Path, cache: TakeCache) -> dict[str, bytes]:

@@ -22,7 +22,10 @@ def hlg(light: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     luma = display @ np.array([0.2627, 0.6780, 0.0593])
     scene = display * np.maximum(luma, 1e-9)[..., None] ** (1 / 1.2 - 1)
     a, b, c = 0.17883277, 0.28466892, 0.55991073
-    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), a * np.log(np.maximum(12 * scene - b, 1e-9)) + c)
+    signal: npt.NDArray[np.float64] = np.where(
+        scene <= 1 / 12, np.sqrt(3 * scene), a * np.log(np.maximum(12 * scene - b, 1e-9)) + c
+    )
+    return signal
 
 
 def pq(light: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -40,7 +43,8 @@ TRANSFERS = {"hlg": (HLG, hlg), "pq": (PQ, pq), "wide sdr": (SDR, sdr)}
 
 def in_2020(picture: Rgb) -> npt.NDArray[np.float64]:
     """Return the light of an SDR picture with BT.2020's primaries, [height, width, 3]."""
-    return np.clip((picture / 255) ** 2.4 @ TO_2020.T, 0, None)
+    light: npt.NDArray[np.float64] = np.clip((picture / 255) ** 2.4 @ TO_2020.T, 0, None)
+    return light
 
 
 def write(path: Path, signal: npt.NDArray[np.float64], transfer: int) -> Path:

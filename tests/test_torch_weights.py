@@ -30,10 +30,10 @@ class Storage:
 
 class Tensor:
     def __init__(self, storage, offset, shape, strides):
-        self.arguments = (storage, offset, shape, strides, False, OrderedDict())
+        self.arguments: tuple[object, ...] = (storage, offset, shape, strides, False, OrderedDict())
 
     def __reduce__(self):
-        return sys.modules["torch._utils"]._rebuild_tensor_v2, self.arguments
+        return vars(sys.modules["torch._utils"])["_rebuild_tensor_v2"], self.arguments
 
 
 class Pickler(pickle.Pickler):
@@ -48,8 +48,9 @@ def torch_modules():
     torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
     for name in ("FloatStorage", "LongStorage", "QUInt8Storage"):
         setattr(torch, name, type(name, (), {"__module__": "torch"}))
-    utils._rebuild_tensor_v2 = types.FunctionType((lambda: None).__code__, {"__name__": "torch._utils"})
-    utils._rebuild_tensor_v2.__name__ = utils._rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
+    rebuild = types.FunctionType((lambda: None).__code__, {"__name__": "torch._utils"})
+    rebuild.__name__ = rebuild.__qualname__ = "_rebuild_tensor_v2"
+    vars(utils)["_rebuild_tensor_v2"] = rebuild
     return {"torch": torch, "torch._utils": utils}
 
 

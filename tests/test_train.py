@@ -43,7 +43,7 @@ def test_a_head_learns_and_its_file_holds_the_best_checkpoint(folder: Path) -> N
     validation = read_examples(layout.bottlenecks("int8"), read_takes(layout.SPLITS), "validation")
     logits = np.asarray(validation.features) @ head.weights + head.bias
     accuracy = float(np.mean(logits.argmax(1) == validation.label_indices))
-    best = curves.loc[curves["validation_loss"].idxmin()]
+    best = curves.iloc[curves["validation_loss"].argmin()]
     assert accuracy == pytest.approx(best["validation_accuracy"]) == 1.0
     assert list((layout.TENSORBOARD / "int8").rglob("events.out.tfevents.*"))
 

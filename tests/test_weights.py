@@ -70,10 +70,18 @@ def legacy(model, path):
                 group.create_dataset(name, data=value)
 
 
-@pytest.fixture
-def server(folder):
+class Server(http.server.ThreadingHTTPServer):
     """Serves what `content` holds by path; `cut` paths break off in the middle. `requests` lists what was asked for."""
 
+    def __init__(self, handler: type[http.server.BaseHTTPRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.requests: list[str] = []
+        self.content: dict[str, bytes] = {}
+        self.cut: set[str] = set()
+
+
+@pytest.fixture
+def server(folder):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             served.requests.append(self.path)
@@ -86,8 +94,7 @@ def server(folder):
         def log_message(self, *_):
             pass
 
-    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served.requests, served.content, served.cut = [], {}, set()
+    served = Server(Handler)
     thread = threading.Thread(target=served.serve_forever)
     thread.start()
     yield served
@@ -142,7 +149,7 @@ def test_the_address_follows_width_and_input(name, width, pixels, end):
 def published_by_keras(name, monkeypatch):
     """Return the address and the hash that Keras itself would fetch an architecture's weights with."""
     config = config_of(name)
-    asked = {}
+    asked: dict[str, str | None] = {}
 
     def get_file(_fname, origin, file_hash=None, **_):
         asked.update(url=origin, hash=file_hash)
@@ -218,6 +225,7 @@ def test_without_weights_the_error_says_what_to_do(server, what, capsys):
 
 def test_no_imagenet_weights_of_that_width():
     error = refusal(config_of(NAME, width=0.3, input_pixels=32), ConfigurationError)
+    assert error.found.startswith("weights: imagenet in conf/backbone/mobilenet_v1.yaml, with width ")
     assert error.expected == "one of the widths [0.25, 0.5, 0.75, 1.0]"
 
 
@@ -273,6 +281,9 @@ def test_tensors_too_many_or_too_few_are_named(network, tmp_path):
     tensors = by_name(network)
     save_file({**tensors, "fc/kernel": np.zeros(3)}, path)
     assert "no layer takes fc/kernel" in refusal(at(path)).found
+    tensors["conv1/kernel"] = np.zeros(3)
+    save_file(tensors, path)
+    assert "conv1/kernel has shape (3,), the layer needs (3, 3, 3, " in refusal(at(path)).found
     del tensors["conv1/kernel"]
     save_file(tensors, path)
     assert "there is no conv1/kernel" in refusal(at(path)).found

@@ -124,7 +124,7 @@ def head(num_labels=3, num_features=NUM_FEATURES, depth=1):
     return weights, draw.normal(0, 1, num_labels).astype(np.float32)
 
 
-def pictures(num, seed=2, pixels=PIXELS):
+def pictures(num: int, seed: int = 2, pixels: int = PIXELS) -> np.ndarray:
     """Blocky noise, uint8 [num, pixels, pixels, 3]."""
     blocks = np.random.default_rng(seed).integers(0, 256, (num, pixels // 4, pixels // 4, 3), dtype=np.uint8)
     return blocks.repeat(4, 1).repeat(4, 2)
