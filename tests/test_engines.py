@@ -143,6 +143,7 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_both_engines_give_the_same_bytes_in_every_stage(folder: Path) -> None:
@@ -162,6 +163,7 @@ def test_both_engines_give_the_same_bytes_in_every_stage(folder: Path) -> None:
     assert None not in found["ray"].values()
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_bad_takes_are_told_from_other_processes() -> None:
@@ -174,6 +176,7 @@ def mortal(name: str, marker: Path, num_deaths: int) -> TakeJob:
     return TakeJob(name, Path(name), "", partial(kill_stages.die, marker, num_deaths, name))
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_a_take_is_begun_again_when_its_worker_dies(tmp_path: Path) -> None:
@@ -181,6 +184,7 @@ def test_a_take_is_begun_again_when_its_worker_dies(tmp_path: Path) -> None:
     assert contents(RayEngine(RAY), jobs) == {j.name: job(j.name).content() for j in jobs}
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_a_take_that_kills_every_worker_is_named(tmp_path: Path) -> None:
@@ -190,6 +194,7 @@ def test_a_take_that_kills_every_worker_is_named(tmp_path: Path) -> None:
     assert len((tmp_path / "marker").read_text()) == 3
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_our_own_faults_are_raised_as_they_are() -> None:
@@ -197,6 +202,7 @@ def test_our_own_faults_are_raised_as_they_are() -> None:
         contents(RayEngine(RAY), [TakeJob("a", Path("a"), "", partial(divmod, 1, 0))])
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_stage_from_the_command_line_starts_its_own_cluster(folder: Path) -> None:
     kill_stages.make_clips(num_frames=10)
@@ -232,6 +238,7 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         contents(RayEngine(EngineConfig("ray", 0, "host:1", 0)), [job("a")])
 
 
+@pytest.mark.slow
 def test_interpreters_stay_with_their_threads() -> None:
     first, second = (FeatureExtractor(tiny_models.backbone(depth=depth), "stretch") for depth in (1, 2))
     image = encode_jpeg(tiny_project.picture(0, 0), quality=95)

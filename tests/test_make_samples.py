@@ -106,6 +106,7 @@ def test_the_committed_takes_are_those_of_the_table():
     assert found == set(BY_NAME)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(BY_NAME))
 def test_a_committed_take_decodes(name):
     take = BY_NAME[name]

@@ -471,6 +471,7 @@ def check_every_rate(clip):
         assert all(np.array_equal(a.image, b.image) for a, b in zip(found, expected, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*PLANNED_CLIPS, *OTHER_CLIPS])
 def test_low_rates_give_what_decoding_everything_gives(tmp_path, name):
     codec, options = (PLANNED_CLIPS | OTHER_CLIPS)[name]
@@ -484,6 +485,7 @@ def test_low_rates_of_a_variable_rate(tmp_path, name):
     check_every_rate(write_clip(tmp_path / name, grid(), codec=codec, pts_ms=pts_ms, options=options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["closed.mp4", "open.mp4", "closed-hevc.mp4", "open-hevc.mov", "open.mkv"])
 @pytest.mark.parametrize("edit", ["trimmed", "fragmented", "joined"])
 def test_low_rates_of_an_edited_clip(tmp_path, name, edit):
