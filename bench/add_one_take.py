@@ -28,27 +28,31 @@ RATE = 30  # frames per second, as phones record
 LABELS = ("cup", "pen", "key", "box")
 
 
-def command(stage: str, params: Mapping[str, Any], scheme: str = "float32") -> list[str]:
-    """Return a stage's command in dvc.yaml, with the values of params.yaml in their places."""
-    template = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["cmd"]
-
-    def value(match: re.Match[str]) -> str:
-        found: Any = {**params, "item": {"scheme": scheme}}
-        for key in match[1].split("."):
-            found = found[key]
-        return str(found)
-
-    return [sys.executable, *re.sub(r"\$\{([\w.]+)\}", value, template).split()[1:]]
+def project_params() -> dict[str, Any]:
+    """Return what the project's params.yaml holds."""
+    found: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    return found
 
 
-def run(stage: str, params: Mapping[str, Any], folder: Path, scheme: str = "float32") -> str:
+def write_params(folder: Path, params: Mapping[str, Any]) -> None:
+    """Write params.yaml, from which the stages that run in that folder take their values."""
+    (folder / "params.yaml").write_text(yaml.safe_dump(dict(params), allow_unicode=True), encoding="utf-8")
+
+
+def command(stage: str, scheme: str = "float32") -> list[str]:
+    """Return a stage's command in dvc.yaml, for one scheme where it has a matrix."""
+    template: str = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["cmd"]
+    return [sys.executable, *template.replace("${item.scheme}", scheme).split()[1:]]
+
+
+def run(stage: str, folder: Path, scheme: str = "float32") -> str:
     """Run a stage in a folder and return what it wrote to the terminal."""
     environment = {"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
-        command(stage, params, scheme), cwd=folder, env=environment, check=False, capture_output=True, text=True
+        command(stage, scheme), cwd=folder, env=environment, check=False, capture_output=True, text=True
     )
     if done.returncode:
-        sys.exit(done.stderr)
+        sys.exit(f"{stage} failed:\n{done.stderr}")
     return done.stderr
 
 
@@ -73,24 +77,24 @@ def add_take(number: int, folder: Path, num_seconds: float) -> Path:
     return write_clip(path, list(clip(number, num_seconds)), rate=RATE)
 
 
-def prepare(folder: Path, params: Mapping[str, Any], num_takes: int, num_seconds: float) -> None:
-    """Make the project: clips, calibration pictures and the converted backbone."""
+def prepare(folder: Path, num_takes: int, num_seconds: float, scheme: str) -> None:
+    """Make the project: clips, calibration pictures, and the quantized backbone, which depends on no take."""
+    write_params(folder, project_params())
     for number in range(num_takes):
         add_take(number, folder, num_seconds)
     (folder / "data/photos").mkdir()
     shutil.copytree(PROJECT / "data/calibration", folder / "data/calibration")
-    run("backbone", params, folder)
+    for stage in ("split", "backbone", "finetune", "quantize"):
+        run(stage, folder, scheme)
 
 
-def measured(
-    title: str, params: Mapping[str, Any], folder: Path, scheme: str, full_seconds: float | None = None
-) -> float:
+def measured(title: str, folder: Path, scheme: str, full_seconds: float | None = None) -> float:
     """Run the stages, print a row, and return the seconds that they took."""
-    run("split", params, folder)
+    run("split", folder)
     cells, total = [], 0.0
     for stage in STAGES:
         started = time.perf_counter()
-        text = run(stage, params, folder, scheme)
+        text = run(stage, folder, scheme)
         seconds = time.perf_counter() - started
         total += seconds
         found = re.search(r": (\d+) takes computed", text)
@@ -102,30 +106,30 @@ def measured(
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.add_one_take", description=__doc__.splitlines()[0])
     parser.add_argument("--takes", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=15, help="length of a take (default: %(default)s)")
     parser.add_argument("--scheme", default="float32", help="of the bottlenecks (default: %(default)s)")
     arguments = parser.parse_args()
     scheme = arguments.scheme
-    params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepare(folder, params, arguments.takes, arguments.seconds)
+        prepare(folder, arguments.takes, arguments.seconds, scheme)
         print(f"{arguments.takes} takes of {arguments.seconds:g} s, 1280 x 720 at {RATE} fps; seconds (takes computed)")
         print(f"{'':34}{''.join(f'{stage:>16}' for stage in STAGES)}{'all':>10}{'share':>11}")
-        full_seconds = measured("full run", params, folder, scheme)
-        measured("nothing changed, DVC not asked", params, folder, scheme, full_seconds)
+        full_seconds = measured("full run", folder, scheme)
+        measured("nothing changed, DVC not asked", folder, scheme, full_seconds)
         added = add_take(arguments.takes, folder, arguments.seconds)
-        measured("one take more", params, folder, scheme, full_seconds)
+        measured("one take more", folder, scheme, full_seconds)
         added = added.rename(added.with_name("renamed.mp4"))
-        measured("one take renamed", params, folder, scheme, full_seconds)
+        measured("one take renamed", folder, scheme, full_seconds)
         added.unlink()
-        measured("one take fewer", params, folder, scheme, full_seconds)
-        measured(
-            "augment.copies: 1", params | {"augment": params["augment"] | {"copies": 1}}, folder, scheme, full_seconds
-        )
-        measured("back to what it was", params, folder, scheme, full_seconds)
+        measured("one take fewer", folder, scheme, full_seconds)
+        params = project_params()
+        write_params(folder, params | {"augment": params["augment"] | {"copies": 1}})
+        measured("augment.copies: 1", folder, scheme, full_seconds)
+        write_params(folder, params)
+        measured("back to what it was", folder, scheme, full_seconds)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 All start from the same encoded frames on disk, use the same weights, and end with the features on disk:
 
 * `ours float32`, `ours int8`: the stage itself, as `dvc repro` runs it, with an empty take cache: it reads Parquet,
-  decodes, scales, runs LiteRT and writes Parquet. (The backbone is quantized once for any number of frames: before.)
+  decodes, scales, runs LiteRT and writes Parquet. (The stage `quantize` has run.)
 * `keras`: Keras `predict` fed by tf.data, as a careful user writes it: JPEG files are read, decoded and scaled in
   parallel (`num_parallel_calls=AUTOTUNE`), in batches of 32, prefetched; one .npy file is written.
 * `retrain`: the way of retrain.py: one picture at a time, decoded and scaled by one tf.function and run by another; a
@@ -38,19 +38,19 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import yaml
-from omegaconf import OmegaConf
 from PIL import Image
 
-from bench import add_one_take
+from bench.add_one_take import project_params
 from bench.schemes import schemes, workspace
 from pipeline.bottlenecks import bottlenecks
-from pipeline.config.backbone import BackboneConfig
+from pipeline.config.backbone import BackboneConfig, BackboneStage
+from pipeline.config.backbone_names import overrides
 from pipeline.config.bottlenecks import BottlenecksStage
+from pipeline.config.composing import composed
 from pipeline.config.engine import EngineConfig
 from pipeline.files import layout, write_bytes
 from pipeline.images.calibration import read_calibration
@@ -76,19 +76,18 @@ TARGETS = {
 Round = Callable[[], None]
 
 
-def backbone_config(folder: Path) -> BackboneConfig:
-    """Return the backbone that params.yaml names, as the stage `architecture` has looked it up."""
-    values = OmegaConf.load(folder / layout.ARCHITECTURE)
-    return cast(BackboneConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(BackboneConfig), values)))
+def backbone_config() -> BackboneConfig:
+    """Return the backbone that params.yaml names."""
+    return composed("backbone", BackboneStage, project_params(), choices={"backbone": overrides}).backbone
 
 
 # Contenders: each returns a function that computes all features once
 
 
 def ours(scheme: str) -> Round:
-    """The stage, in the current folder."""
+    """The stage, in the current folder; the file of the stage `quantize` is made before the clock starts."""
     config = BottlenecksStage(RESIZE, schemes()[scheme], EngineConfig("local", 0))
-    calibration = read_calibration(layout.CALIBRATION, backbone_config(Path()).input_pixels, RESIZE)
+    calibration = read_calibration(layout.CALIBRATION, backbone_config().input_pixels, RESIZE)
     content = quantized_backbone(layout.CONVERTED_BACKBONE.read_bytes(), config.quantization, calibration)
     write_bytes(layout.backbone(scheme), content)
 
@@ -126,7 +125,7 @@ def keras_model() -> tuple[Any, int]:
     from pipeline.backbones.build import build_backbone
     from pipeline.backbones.quiet_tensorflow import keras as library
 
-    config = backbone_config(Path())
+    config = backbone_config()
     built = build_backbone(config)
     batches = library.Input((config.input_pixels, config.input_pixels, 3))
     model = library.models.clone_model(built, input_tensors=batches)
@@ -215,14 +214,11 @@ CONTENDERS: dict[str, Callable[[], Round]] = {
 
 def prepare(folder: Path, width_pixels: int | None) -> int:
     """Fill a folder with what all contenders read; return the number of frames."""
-    cache = Path(tempfile.gettempdir()) / "viewfinder-bench"
-    cache.mkdir(exist_ok=True)
-    source = workspace(cache)
+    source = workspace()
     (folder / "data").mkdir(parents=True)
     (folder / JPEGS).mkdir()
     (folder / layout.CALIBRATION).symlink_to(PROJECT / layout.CALIBRATION)
     write_bytes(folder / layout.CONVERTED_BACKBONE, (source / layout.CONVERTED_BACKBONE).read_bytes())
-    add_one_take.run("architecture", yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8")), folder)
     blocks, num_frames = [], 0
     for take in read_takes(source / layout.SPLITS):
         frames = read_parquet(source / layout.FRAMES / take.table)
@@ -329,7 +325,7 @@ def stacked(paths: list[Path]) -> np.ndarray:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.bottlenecks", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="how often each contender runs (default: %(default)s)")
     parser.add_argument("--width", type=int, help="scale the frames to so many pixels first (default: as they are)")
     parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
@@ -347,7 +343,7 @@ def main() -> None:
             f"{', '.join(f'{name} {version(name)}' for name in packages)}, {os.cpu_count()} CPUs, {platform.machine()}"
         )
         height, width = decode_jpeg((folder / JPEGS / "000000.jpg").read_bytes()).shape[:2]
-        print(f"{num_frames} frames of {width} x {height}, {backbone_config(folder).name}, {arguments.rounds} rounds")
+        print(f"{num_frames} frames of {width} x {height}, {backbone_config().name}, {arguments.rounds} rounds")
         compare(folder, names, arguments.rounds, num_frames)
         if "ours float32" in names:
             same_features(folder, names)

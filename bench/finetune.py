@@ -1,9 +1,10 @@
 """What fine-tuning and pruning give and cost: `python -m bench.finetune [--splits 3] [--pruning-percent 50]`.
 
-On the frames of a finished `dvc repro` runs the stages from `finetune` to `evaluate`, as dvc.yaml does, with three
-settings: the head alone, fine-tuning, and fine-tuning with pruning. Everything else is what params.yaml says. Each is
-repeated on several splits (the takes of a label change places), as few takes are tested in one. A cell is the mean over
-splits and its standard error; what each split gave goes to standard error.
+On the project's frames (those of a finished `dvc repro`, else they are made in the temporary folder) runs the stages
+from `augment` to `evaluate`, as dvc.yaml does, with three settings: the head alone, fine-tuning, and fine-tuning with
+pruning. Everything else is what params.yaml says, but for `--epochs`. Each is repeated on several splits (the takes of
+a label change places), as few takes are tested in one. A cell is the mean over splits and its standard error; what each
+split gave goes to standard error.
 """
 
 import argparse
@@ -21,19 +22,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from bench.add_one_take import command
-from bench.schemes import latencies_ms
+from bench.add_one_take import command, project_params, write_params
+from bench.schemes import latencies_ms, workspace
 from pipeline.files import layout
 from pipeline.litert.flatbuffer import operator_name, read_model
 from pipeline.litert.interpreter import Model
 from pipeline.takes.cache import CACHE_VARIABLE, cache_folder
 from pipeline.takes.splits import TEST, TRAIN, VALIDATION, Block, read_takes, write_splits
-from tests.tiny_models import pictures
 
 PROJECT = Path(__file__).resolve().parents[1]
 SCHEMES = ("float32", "int8")
+BEHIND = ("quantize", "bottlenecks", "train", "assemble", "evaluate")
 COLUMNS = {
     "accuracy": "percent of test frames that are right",
     "by take": "percent of test takes that are right when their frames vote",
@@ -48,7 +48,7 @@ COLUMNS = {
 
 
 def settings(params: dict[str, Any], pruning_percent: float) -> dict[str, dict[str, Any]]:
-    """Return params.yaml with each setting."""
+    """Return what params.yaml holds with each setting."""
     found = {}
     for name, mode, percent in (
         ("head", "head", 0),
@@ -61,11 +61,11 @@ def settings(params: dict[str, Any], pruning_percent: float) -> dict[str, dict[s
     return found
 
 
-def rotated(number: int) -> list[Block]:
+def rotated(source: Path, number: int) -> list[Block]:
     """Return a split of whole takes: of each label one take is tested, one validates, and both differ by number."""
     blocks: list[Block] = []
     by_label: dict[str, list[Block]] = {}
-    for take in read_takes(PROJECT / layout.SPLITS):
+    for take in read_takes(source / layout.SPLITS):
         whole = replace(take.blocks[0], start=0.0, end=1.0)
         by_label.setdefault(take.label, []).append(whole)
     for takes in by_label.values():
@@ -75,37 +75,33 @@ def rotated(number: int) -> list[Block]:
     return blocks
 
 
-def prepare(folder: Path, params: dict[str, Any], split: int) -> None:
-    """Make a project that looks like one after the stage `backbone`."""
+def prepare(folder: Path, source: Path, params: dict[str, Any], split: int) -> None:
+    """Make a project that looks like one after the stage `backbone`, from the frames and the backbone of another."""
     for path in (layout.FRAMES, layout.CALIBRATION, layout.CONVERTED_BACKBONE):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).symlink_to(PROJECT / path)
-    write_splits(folder / layout.SPLITS, rotated(split))
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+        (folder / path).symlink_to(source / path)
+    write_splits(folder / layout.SPLITS, rotated(source, split))
+    write_params(folder, params)
 
 
-def run(stage: str, params: dict[str, Any], folder: Path, scheme: str = "float32") -> float:
+def run(stage: str, folder: Path, scheme: str = "float32") -> float:
     """Run a stage and return the seconds that processors computed for it, which a busy machine does not change."""
     environment = os.environ | {"PYTHONPATH": str(PROJECT), CACHE_VARIABLE: str(cache_folder().absolute())}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        command(stage, params, scheme), cwd=folder, env=environment, check=False, capture_output=True, text=True
+        command(stage, scheme), cwd=folder, env=environment, check=False, capture_output=True, text=True
     )
     if done.returncode:
-        sys.exit(done.stderr)
+        sys.exit(f"{stage} failed:\n{done.stderr}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def measure(params: dict[str, Any], folder: Path) -> dict[str, dict[str, float]]:
+def measure(folder: Path) -> dict[str, dict[str, float]]:
     """Run all stages and return a row for each scheme."""
-    run("augment", params, folder)
-    tuning = run("finetune", params, folder)
-    rest = sum(
-        run(stage, params, folder, scheme)
-        for stage in ("bottlenecks", "train", "quantize", "evaluate")
-        for scheme in SCHEMES
-    )
+    run("augment", folder)
+    tuning = run("finetune", folder)
+    rest = sum(run(stage, folder, scheme) for stage in BEHIND for scheme in SCHEMES)
     found = [json.loads((folder / layout.metrics(scheme)).read_text(encoding="utf-8")) for scheme in SCHEMES]
     return {
         metrics["scheme"]: {
@@ -140,25 +136,33 @@ def summary(values: Sequence[float], decimals: int) -> str:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.finetune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--splits", type=int, default=3, help="how many splits (default: %(default)s)")
     parser.add_argument("--pruning-percent", type=float, default=50, help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, help="of fine-tuning (default: as params.yaml says)")
     arguments = parser.parse_args()
-    variants = settings(yaml.safe_load((PROJECT / "params.yaml").read_text()), arguments.pruning_percent)
+    variants = settings(project_params(), arguments.pruning_percent)
+    if arguments.epochs:
+        for params in variants.values():
+            params["finetune"]["epochs"] = arguments.epochs
+    source = workspace()
     rows: dict[tuple[str, str], list[dict[str, float]]] = {}
     models: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for split in range(arguments.splits):
             for name, params in variants.items():
                 folder = Path(temporary) / f"{split} {name}"
-                prepare(folder, params, split)
-                for scheme, row in measure(params, folder).items():
+                prepare(folder, source, params, split)
+                for scheme, row in measure(folder).items():
                     figures = ", ".join(f"{key} {value:.3g}" for key, value in row.items())
                     print(f"split {split}, {name}, {scheme}: {figures}", file=sys.stderr, flush=True)
                     rows.setdefault((name, scheme), []).append(row)
                     models[f"{name} {scheme}"] = (folder / layout.model(scheme)).read_bytes()
     pixels = Model(next(iter(models.values()))).input_pixels
-    latency = latencies_ms(models, pictures(1, pixels=pixels)[0])
+    noise = np.random.default_rng(0).integers(0, 256, (pixels, pixels, 3), np.uint8)
+    latency = latencies_ms(models, noise)
     decimals = {"accuracy": 1, "by take": 1, "log loss": 3, "MiB": 2, "zipped": 2, "zeros": 1, "tuning": 0, "rest": 0}
     table = {
         (name, scheme): {key: summary([row[key] for row in found], places) for key, places in decimals.items()}

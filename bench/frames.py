@@ -1,17 +1,20 @@
-"""Compares the frames path with the ffmpeg program: `python bench/frames.py`.
+"""Compares the frames path with the ffmpeg program: `python -m bench.frames`.
 
 What is compared, each from the same H.264 clip on disk to the same number of pictures of the same width:
 
 * `rgb`: `pipeline.video.sample_frames`, whose arrays are dropped, against ffmpeg writing raw rgb24 to the null device;
   ffmpeg once with its own scaler settings and once with those that this project uses ("same flags"), which give the
   same pixels for every frame that both take.
-* `jpeg`: `pipeline.frames.frames_of_video`, as the stage runs it (quality 95, full chroma), against ffmpeg writing
-  JPEG of its best quality (`-q:v 2`): with its usual half chroma, which spares it a quarter of the work and the
+* `jpeg`: `pipeline.per_take.frames.frames_of_video`, as the stage runs it (quality 95, full chroma), against ffmpeg
+  writing JPEG of its best quality (`-q:v 2`): with its usual half chroma, which spares it a quarter of the work and the
   conversion to RGB, and with full chroma.
 * `2 at once`: two takes in two threads, as the stage works, against two ffmpeg processes.
 
+"PyAV, all" decodes every frame with PyAV and converts the wanted ones as ours does, to the same pictures: the
+difference is what `pipeline.video.planned` saves.
+
 ffmpeg takes frames with its `fps` filter, at "all" none. It decodes all of them; ours decodes what the wanted frames
-need. Both use as many threads as they choose. ffmpeg's time includes starting its process, ours not importing Python
+need. All use as many threads as they choose. ffmpeg's time includes starting its process, ours not importing Python
 modules: the stage does that once for all takes.
 
 The contenders of a row run in turn, so that other work on the machine hits all alike; times are medians over `--runs`.
@@ -21,12 +24,12 @@ noise, `--gop-seconds` between key frames, and a long one that repeats a smaller
 """
 
 import argparse
+import math
 import os
 import platform
 import resource
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -36,14 +39,14 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import av
 import imageio_ffmpeg
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from pipeline.config.frames import FramesConfig
+from pipeline.files import sha256_of_file
 from pipeline.per_take.frames import frames_of_video
 from pipeline.video import sample_frames
-from pipeline.video.convert import SCALE_FLAGS
+from pipeline.video.convert import SCALE_FLAGS, Converter
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 ALL_FRAMES = 1000.0  # more frames a second than any clip here has
@@ -85,8 +88,19 @@ def ours_rgb(clip: Path, rate: float, width_pixels: int) -> None:
         pass
 
 
+def everything_rgb(clip: Path, rate: float, width_pixels: int) -> None:
+    with av.open(str(clip)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        converter, last_slot = Converter(stream, width_pixels), -1
+        for frame in container.decode(stream):
+            if math.floor(frame.time * rate) > last_slot:
+                last_slot = math.floor(frame.time * rate)
+                converter.convert(frame)
+
+
 def ours_jpeg(clip: Path, rate: float, width_pixels: int) -> None:
-    frames_of_video(clip, "0" * 64, FramesConfig(per_second=rate, width=width_pixels, jpeg_quality=95))
+    frames_of_video(clip, sha256_of_file(clip), FramesConfig(per_second=rate, width=width_pixels, jpeg_quality=95))
 
 
 def ffmpeg(clip: Path, rate: float, width_pixels: int, *, flags: str = "", output: Sequence[str]) -> None:
@@ -102,9 +116,11 @@ JPEG_HALF = ("-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-q:v", "2", "-f", "image2
 JPEG_FULL = ("-c:v", "mjpeg", "-pix_fmt", "yuvj444p", "-q:v", "2", "-f", "image2pipe")
 RGB_CONTENDERS: dict[str, Callable[[Path, float, int], None]] = {
     "ours": ours_rgb,
+    "PyAV, all": everything_rgb,
     "ffmpeg": partial(ffmpeg, output=RAW),
     "ffmpeg, same flags": partial(ffmpeg, output=RAW, flags=SCALE_FLAGS),
 }
+LONG_CONTENDERS = ("ours", "PyAV, all", "ffmpeg")
 JPEG_CONTENDERS: dict[str, Callable[[Path, float, int], None]] = {
     "ours": ours_jpeg,
     "ffmpeg": partial(ffmpeg, output=JPEG_HALF),
@@ -160,7 +176,7 @@ def print_header() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.frames", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=3, help="runs of each contender (default: %(default)s)")
     parser.add_argument("--seconds", type=int, default=60, help="length of the short clip (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=10, help="the long clip is so many times as long (%(default)s)")
@@ -183,7 +199,7 @@ def main() -> None:
         ("jpeg", "short", short, JPEG_CONTENDERS, (ALL_FRAMES, 4, 1)),
         ("pair", "short", short, RGB_CONTENDERS, (ALL_FRAMES, 4, 1)),
         ("jpeg pair", "short", short, JPEG_CONTENDERS, (ALL_FRAMES, 4)),
-        ("long", "long", long, {name: RGB_CONTENDERS[name] for name in ("ours", "ffmpeg")}, (1, 0.2)),
+        ("long", "long", long, {name: RGB_CONTENDERS[name] for name in LONG_CONTENDERS}, (1, 0.2)),
     ]
     for part, clip_name, clip, contenders, rates in parts:
         for rate in rates if arguments.only in {None, part} else ():

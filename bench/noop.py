@@ -14,9 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import yaml
-
-from bench.add_one_take import LABELS, RATE, clip
+from bench.add_one_take import LABELS, RATE, clip, project_params, write_params
 from tests.clips import write_clip
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -35,12 +33,12 @@ def prepare(folder: Path, num_clips: int, num_frames_per_clip: int) -> None:
     """Make a repository with the project's code, one scheme, and clips."""
     for name in ("pipeline", "conf"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+    for name in ("dvc.yaml", "requirements.lock", "requirements-dev.lock", ".gitignore", ".dvcignore"):
         shutil.copy(PROJECT / name, folder / name)
-    params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    params = project_params()
     params["quantization"], params["deploy"] = ["float32"], "float32"
     params["frames"]["per_second"], params["augment"]["copies"] = 1000, 1  # all frames of a clip
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    write_params(folder, params)
     for number in range(num_clips):
         path = folder / "data/videos" / LABELS[number % len(LABELS)] / f"take{number:04d}.mp4"
         write_clip(path, [picture[::2, ::2] for picture in clip(number, num_frames_per_clip / RATE)], rate=RATE)
@@ -69,7 +67,7 @@ def dvc(*arguments: str, folder: Path, log: Path) -> tuple[float, float]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.noop", description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=300)
     parser.add_argument("--frames-per-clip", type=int, default=67)
     arguments = parser.parse_args()

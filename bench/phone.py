@@ -1,4 +1,4 @@
-"""Does the pipeline answer as a phone does? `python -m bench.phone`, after `dvc repro`.
+"""Does the pipeline answer as a phone does? `python -m bench.phone [--schemes int8] [--takes 2]`, after `dvc repro`.
 
 MediaPipe Tasks, the C++ graph of Android and iOS apps, is given the test frames as the camera made them: decoded from
 the videos at full size, never stored. Beside it stands what the stage `evaluate` does with the stored frames, once with
@@ -8,6 +8,7 @@ percentage of frames with the same top label; `mean` and `max` are over all diff
 Needs mediapipe (`make setup-dev`) and, on Linux, libegl1 and libgles2.
 """
 
+import argparse
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +24,7 @@ from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.interpreter import Model
 from pipeline.litert.runtimes import open_classifier
+from pipeline.takes.sources import is_photo
 from pipeline.takes.splits import TEST, Take, read_takes
 from pipeline.takes.tables import read_parquet
 from pipeline.video import sample_frames
@@ -35,6 +37,10 @@ def test_frames(take: Take, per_second: float) -> list[tuple[np.ndarray, np.ndar
     stored = read_parquet(layout.FRAMES / take.table, ["image"])["image"].to_pylist()
     camera = [frame.image for frame in sample_frames(take.path, per_second=per_second, width_pixels=FULL_SIZE_PIXELS)]
     return [(camera[i], decode_jpeg(stored[i])) for i in take.indices_of_part(TEST, len(stored))]
+
+
+def _is_video(path: Path) -> bool:
+    return path.is_file() and not is_photo(path)
 
 
 def answers(frames: list[np.ndarray], answer: Callable[[np.ndarray], np.ndarray], title: str) -> np.ndarray:
@@ -58,12 +64,17 @@ def row(phone: np.ndarray, ours: np.ndarray) -> dict[str, str]:
 
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.phone", description=__doc__.splitlines()[0])
+    parser.add_argument("--schemes", nargs="+", help="these alone (default: those in params.yaml)")
+    parser.add_argument("--takes", type=int, help="test takes, at most (default: all)")
+    arguments = parser.parse_args()
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    takes = [take for take in read_takes(layout.SPLITS) if take.has_part(TEST) and take.path.is_file()]
+    videos = [take for take in read_takes(layout.SPLITS) if take.has_part(TEST) and _is_video(take.path)]
+    takes = videos[: arguments.takes]
     pairs = [pair for take in takes for pair in test_frames(take, params["frames"]["per_second"])]
     camera, stored = [frame for frame, _ in pairs], [frame for _, frame in pairs]
     rows = {}
-    for scheme in params["quantization"]:
+    for scheme in arguments.schemes or params["quantization"]:
         content = layout.model(scheme).read_bytes()
         model = Model(content)
         with closing(open_classifier(content, runtime="mediapipe", resize="stretch")) as classifier:

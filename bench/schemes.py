@@ -7,12 +7,15 @@
 Two sets of pictures. `samples` are the project's own frames: those of a finished `dvc repro`, else frames are made in
 the cache folder. `elpv` are 2,624 electroluminescence pictures of solar cells, defective (probability of at least 0.5)
 or not: a hard set of two classes, from the package elpv-dataset (CC BY-NC-SA; pip install elpv-dataset), left out if
-that is not installed.
+that is not installed. Its cells come in the order of their modules and neighbours look alike, so ten neighbours of one
+label make a take: 264 of them.
 
-A head is a logistic regression; of several regularizations the one that is best on a validation part is taken. Parts
-come from repeated stratified cross-validation, in which all frames of a take stay together. A difference is the mean
-over units (takes or pictures) of this scheme's accuracy minus float32's, and its error is the standard error over
-units. Features are kept in the cache folder, so that a second run takes seconds.
+`--head probe` is a logistic regression on standardized features, with the same regularization for all schemes;
+`--head shipped` is what the pipeline trains (pipeline/heads/training.py, settings of params.yaml), which takes ten
+seconds a head and chooses its checkpoint on a fifth of the takes. Folds come from repeated stratified cross-validation
+by take: all frames of a take stay together. A difference is paired: the mean over repeats and folds of one scheme's
+accuracy minus another's on the same fold, and its standard error over them; in brackets the standard error over takes,
+the larger of the two where few takes decide. Features are kept in the cache folder, so that a second run takes seconds.
 """
 
 import argparse
@@ -24,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,13 +36,17 @@ from typing import cast
 import joblib
 import numpy as np
 import pandas as pd
-import yaml
 from omegaconf import OmegaConf
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from pipeline.config.quantization import QuantizationConfig
+from bench.add_one_take import project_params
+from pipeline.config.composing import composed
+from pipeline.config.quantization import MIN_MAX, QuantizationConfig
+from pipeline.config.train import TrainStage
 from pipeline.files import layout, sha256_of_bytes, write_bytes
 from pipeline.images.calibration import read_calibration
 from pipeline.images.codec import decode_jpeg
@@ -48,13 +55,16 @@ from pipeline.litert.head import append_head
 from pipeline.litert.interpreter import Model
 from pipeline.litert.model_file import check_builtin, check_scheme
 from pipeline.litert.quantizer import quantize
+from pipeline.takes.examples import Examples
 from pipeline.takes.splits import read_takes
 from pipeline.takes.tables import read_parquet
 
 PROJECT = Path(__file__).resolve().parents[1]
+CACHE = Path(tempfile.gettempdir()) / "viewfinder-bench"
 REFERENCE = "float32"
-REGULARIZATIONS = 10.0 ** np.arange(-3, 2, 0.5)  # scikit-learn's C: larger is weaker
-NUM_FOLDS = 5  # three to fit, one to choose the regularization, one to test
+REGULARIZATION = 0.01  # scikit-learn's C; the best for float32 on elpv, from 0.003 to 0.01
+NUM_FOLDS = 5
+NEIGHBOURS = 10  # pictures of elpv that make a take
 NUM_TRAIN_CALIBRATION = 100  # as many pictures as the fixed set has, nearly
 NUM_LATENCY_ROUNDS = 100
 COLUMNS = {
@@ -62,11 +72,15 @@ COLUMNS = {
     "ms": "median latency of the classifier on this machine, one thread, the schemes taking turns",
     "error": "relative error of the features: |features - float32's| / |float32's|, over all pictures",
     "own": "accuracy in percent, head trained on this scheme's own features",
-    "own-f32": "that minus the accuracy of float32, in points, and its standard error",
+    "own-f32": "that minus the accuracy of float32, in points, with standard errors over folds (over takes)",
+    "own-nearest": "that minus the accuracy of the same scheme rounded to nearest, likewise",
     "f32head": "accuracy in percent, head trained on float32 features",
-    "f32head-f32": "that minus the accuracy of float32, in points, and its standard error",
+    "f32head-f32": "that minus the accuracy of float32, likewise",
     "agree": "percent of test pictures that get the same label as from float32 (own heads)",
 }
+
+
+Predict = Callable[[np.ndarray], np.ndarray]  # feature vectors [num, feature_length] to label indices [num]
 
 
 @dataclass(frozen=True)
@@ -88,12 +102,12 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Scores:
-    """What cross-validation gives: for each picture, the share of repetitions in which it was right.
+    """Which pictures were answered right in each repetition, bool [num_repeats, num].
 
     Attributes:
-        own: With the head trained on own features, float64 [num].
-        crossed: With the head trained on float32 features, float64 [num].
-        agreement: Share of repetitions with float32's label, float64 [num].
+        own: With the head trained on own features.
+        crossed: With the head trained on float32 features.
+        agreement: Whether float32 gave the same answer.
     """
 
     own: np.ndarray
@@ -119,8 +133,9 @@ def roundings() -> dict[str, QuantizationConfig]:
     found = {REFERENCE: chosen[REFERENCE]}
     for name, config in chosen.items():
         if config.weight_type == "int":
+            found[f"{name} nearest"] = replace(config, rounding="nearest", algorithm=MIN_MAX)
             found[f"{name} calibrated"] = replace(config, rounding="calibrated")
-            for algorithm in ("min_max_uniform_quantize", "MSE", "OCTAV"):
+            for algorithm in ("MSE", "OCTAV"):
                 found[f"{name} {algorithm}"] = replace(config, rounding="nearest", algorithm=algorithm)
     return found
 
@@ -178,26 +193,22 @@ def features(content: bytes, inputs: np.ndarray, cache: Path) -> np.ndarray:
 # Pictures
 
 
-def workspace(cache: Path) -> Path:
+def workspace(cache: Path = CACHE) -> Path:
     """Return a folder with a converted backbone, frames and splits: the project's, or one where they are made."""
-    needed = (layout.CONVERTED_BACKBONE, layout.SPLITS, layout.FRAMES)
-    if all((PROJECT / path).exists() for path in needed):
+    made = {"backbone": layout.CONVERTED_BACKBONE, "split": layout.SPLITS, "frames": layout.FRAMES}
+    if all((PROJECT / path).exists() for path in made.values()):
         return PROJECT
-    folder = cache / "project"
+    params = (PROJECT / "params.yaml").read_bytes()
+    folder = cache / f"project-{sha256_of_bytes(params)[:12]}"  # what was made with other settings is of no use
+    write_bytes(folder / "params.yaml", params)
     for path in (layout.VIDEOS, layout.PHOTOS, layout.CALIBRATION):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         if (PROJECT / path).exists() and not (folder / path).exists():
             (folder / path).symlink_to(PROJECT / path)
-    choices = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
-    stages = {"backbone": [f"backbone={choices['backbone']}"]}
-    if (PROJECT / layout.VIDEOS).exists():
-        stages |= {
-            name: [f"{name}.{key}={value}" for key, value in choices[name].items()] for name in ("split", "frames")
-        }
-    for (stage, overrides), output in zip(stages.items(), needed, strict=False):
-        if not (folder / output).exists():
-            command = [sys.executable, "-m", f"pipeline.{stage}", *overrides]
-            subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(PROJECT)}, check=True)
+    for stage, output in made.items():
+        if not (folder / output).exists() and (stage == "backbone" or (PROJECT / layout.VIDEOS).exists()):
+            environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+            subprocess.run([sys.executable, "-m", f"pipeline.{stage}"], cwd=folder, env=environment, check=True)
     return folder
 
 
@@ -218,16 +229,21 @@ def samples(folder: Path, input_pixels: int) -> Pictures | None:
 
 
 def elpv(input_pixels: int, num_pictures: int | None) -> Pictures | None:
-    """Read the solar cells; each picture is a unit, as the package does not tell which module a cell is from."""
+    """Read the solar cells; ten neighbours of one label are a take."""
     try:
         package = importlib.import_module("elpv_dataset.utils")
     except ImportError:
         print("elpv: left out; pip install elpv-dataset (87 MB, licence CC BY-NC-SA 4.0) adds it\n")
         return None
     images, probabilities, _ = package.load_dataset()
+    labels = (probabilities >= 0.5).astype(int)
+    units = np.zeros(len(labels), int)
+    for label in range(2):
+        of_label = np.flatnonzero(labels == label)
+        units[of_label] = units.max() + 1 + np.arange(len(of_label)) // NEIGHBOURS
     chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:num_pictures])
     inputs = [to_model_input(np.repeat(images[i][..., np.newaxis], 3, 2), input_pixels, "stretch") for i in chosen]
-    return Pictures("elpv", np.stack(inputs), (probabilities[chosen] >= 0.5).astype(int), np.arange(len(chosen)))
+    return Pictures("elpv", np.stack(inputs), labels[chosen], units[chosen])
 
 
 def stratified(pictures: Pictures) -> np.ndarray:
@@ -249,36 +265,55 @@ def stratified(pictures: Pictures) -> np.ndarray:
 
 
 def cross_validate(
-    pictures: Pictures, vectors: dict[str, np.ndarray], num_repeats: int, never_tested: np.ndarray | None = None
+    pictures: Pictures, vectors: dict[str, np.ndarray], folds: list[list[np.ndarray]], head: str
 ) -> dict[str, Scores]:
     """Train and test heads in every fold of every repetition.
 
     Args:
         pictures: The set.
         vectors: Features of each variant, float32 [num, feature_length]; `float32` among them.
-        num_repeats: How often the folds are drawn anew.
-        never_tested: Units that are always trained on: those that a backbone was calibrated on.
+        folds: For each repetition the pictures that each fold tests, as `draw_folds` gives them.
+        head: A key of HEADS.
     """
-    num = len(pictures.labels)
-    right = {name: np.zeros((3, num)) for name in vectors}
-    free = np.flatnonzero(~np.isin(pictures.units, [] if never_tested is None else never_tested))
-    fixed = np.setdiff1d(np.arange(num), free)
-    for repeat in range(num_repeats):
-        splitter = StratifiedGroupKFold(_num_folds(pictures, free), shuffle=True, random_state=repeat)
-        folds = [free[test] for _, test in splitter.split(free, pictures.labels[free], pictures.units[free])]
-        jobs = [(name, fold) for fold in range(len(folds)) for name in vectors]
-        results = joblib.Parallel(os.cpu_count())(
-            joblib.delayed(_fold)(vectors, pictures.labels, name, folds, fold, fixed) for name, fold in jobs
+    jobs = [(name, repeat, fold) for repeat in range(len(folds)) for fold in range(len(folds[0])) for name in vectors]
+    results = joblib.Parallel(os.cpu_count() if head == "probe" else 1)(
+        joblib.delayed(_fold)(vectors, pictures, name, folds[repeat][fold], head) for name, repeat, fold in jobs
+    )
+    shape = (len(folds), len(pictures.labels))
+    answers = {(kind, name): np.full(shape, -1) for kind in ("own", "crossed") for name in vectors}
+    for (_, repeat, fold), result in zip(jobs, results, strict=True):
+        for key, predicted in result.items():
+            answers[key][repeat, folds[repeat][fold]] = predicted
+    return {
+        name: Scores(
+            answers["own", name] == pictures.labels,
+            answers["crossed", name] == pictures.labels,
+            answers["own", name] == answers["own", REFERENCE],
         )
-        answers = {(kind, name): np.zeros(num, int) for kind in ("own", "crossed") for name in vectors}
-        for (_, fold), result in zip(jobs, results, strict=True):
-            for key, predicted in result.items():
-                answers[key][folds[fold]] = predicted
-        for name in vectors:
-            own, crossed = answers["own", name], answers["crossed", name]
-            same = own == answers["own", REFERENCE]
-            right[name] += np.stack([own == pictures.labels, crossed == pictures.labels, same]) / num_repeats
-    return {name: Scores(*(row[free] for row in counts)) for name, counts in right.items()}
+        for name in vectors
+    }
+
+
+def draw_folds(
+    pictures: Pictures, num_repeats: int, never_tested: np.ndarray | None = None
+) -> tuple[list[list[np.ndarray]], np.ndarray]:
+    """Draw folds by take, anew for each repetition.
+
+    Args:
+        pictures: The set.
+        num_repeats: How often.
+        never_tested: Units that are always trained on: those that a backbone was calibrated on.
+
+    Returns:
+        For each repetition the pictures that each fold tests, and all pictures that are tested.
+    """
+    free = np.flatnonzero(~np.isin(pictures.units, [] if never_tested is None else never_tested))
+    num_folds = _num_folds(pictures, free)
+    folds = []
+    for repeat in range(num_repeats):
+        splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=repeat)
+        folds.append([free[test] for _, test in splitter.split(free, pictures.labels[free], pictures.units[free])])
+    return folds, free
 
 
 def _num_folds(pictures: Pictures, free: np.ndarray) -> int:
@@ -287,60 +322,94 @@ def _num_folds(pictures: Pictures, free: np.ndarray) -> int:
         len(np.unique(pictures.units[free][pictures.labels[free] == label])) for label in np.unique(pictures.labels)
     ]
     if min(units) < 3:
-        raise SystemExit(
-            f"{pictures.name}: a label has {min(units)} takes; at least 3 are needed to fit, choose and test"
-        )
+        raise SystemExit(f"{pictures.name}: a label has {min(units)} takes; at least 3 are needed")
     return min(NUM_FOLDS, *units)
 
 
 def _fold(
-    vectors: dict[str, np.ndarray], labels: np.ndarray, name: str, folds: list[np.ndarray], fold: int, fixed: np.ndarray
+    vectors: dict[str, np.ndarray], pictures: Pictures, name: str, test: np.ndarray, head: str
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Fit heads on all folds but two, choose on the next, answer for this one; float32's answers for all variants."""
-    test, validation = folds[fold], folds[(fold + 1) % len(folds)]
-    fit = np.concatenate([fixed, *(f for i, f in enumerate(folds) if i not in (fold, (fold + 1) % len(folds)))])
-    own = vectors[name]
-    centre = own[fit].mean(0)
-    with threadpool_limits(1):
-        heads = [
-            LogisticRegression(C=c, max_iter=300, tol=1e-3).fit(own[fit] - centre, labels[fit]) for c in REGULARIZATIONS
-        ]
-    head = max(heads, key=lambda head: head.score(own[validation] - centre, labels[validation]))
-    answers = {("own", name): head.predict(own[test] - centre)}
+    """Fit a head on all other pictures and answer for these; float32's head answers for all variants."""
+    fit = np.setdiff1d(np.arange(len(pictures.labels)), test)
+    predict = HEADS[head](vectors[name][fit], pictures.labels[fit], pictures.units[fit])
+    answers = {("own", name): predict(vectors[name][test])}
     if name == REFERENCE:
-        answers |= {("crossed", other): head.predict(vectors[other][test] - centre) for other in vectors}
+        answers |= {("crossed", other): predict(vectors[other][test]) for other in vectors}
     return answers
 
 
-def difference(mine: np.ndarray, reference: np.ndarray, units: np.ndarray) -> str:
-    """Return the mean difference over units in points, and its standard error."""
-    of_units = pd.Series(mine - reference).groupby(units).mean().to_numpy() * 100
-    return f"{of_units.mean():+.2f} ± {of_units.std(ddof=1) / np.sqrt(len(of_units)):.2f}"
+def probe(features: np.ndarray, labels: np.ndarray, _units: np.ndarray) -> Predict:
+    """Fit a logistic regression on standardized features."""
+    with threadpool_limits(1):
+        head = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARIZATION, max_iter=1000))
+        return cast(Predict, head.fit(features, labels).predict)
+
+
+def shipped(features: np.ndarray, labels: np.ndarray, units: np.ndarray) -> Predict:
+    """Train the head that the pipeline trains, its checkpoint chosen on a fifth of the takes."""
+    from pipeline.heads.training import train_head  # noqa: PLC0415 - TensorFlow, which `probe` does not need
+
+    config = composed("train", TrainStage, project_params(), ["scheme=float32"]).training
+    train, validation = next(StratifiedGroupKFold(5).split(features, labels, units))
+    examples, held_out = (Examples(features[part], labels[part]) for part in (train, validation))
+    names = [str(label) for label in range(labels.max() + 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        head = train_head(examples, held_out, names, config, title="head", log_folder=Path(folder)).head
+    return lambda vectors: (vectors @ head.weights + head.bias).argmax(1)
+
+
+HEADS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Predict]] = {"probe": probe, "shipped": shipped}
+
+
+def difference(mine: np.ndarray, reference: np.ndarray, folds: list[list[np.ndarray]], units: np.ndarray) -> str:
+    """Return the mean paired difference in points, with its standard error over folds and (over takes).
+
+    Args:
+        mine: Whether answers were right, bool [num_repeats, num].
+        reference: The same of another variant.
+        folds: The pictures that each fold of each repetition tests.
+        units: int64 [num], which take a picture belongs to.
+    """
+    gains = 100 * (mine.astype(float) - reference)
+    tested = np.concatenate(folds[0])
+    of_folds = np.array([gains[repeat, test].mean() for repeat, tests in enumerate(folds) for test in tests])
+    of_units = pd.Series(gains[:, tested].mean(0)).groupby(units[tested]).mean().to_numpy()
+    errors = [values.std(ddof=1) / np.sqrt(len(values)) for values in (of_folds, of_units)]
+    return f"{of_folds.mean():+.2f} ± {errors[0]:.2f} ({errors[1]:.2f})"
 
 
 # Tables
 
 
 def compare(
-    pictures: Pictures, models: dict[str, bytes], num_repeats: int, cache: Path, never_tested: np.ndarray | None = None
+    pictures: Pictures,
+    models: dict[str, bytes],
+    arguments: argparse.Namespace,
+    never_tested: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Make the table of one set, a row for each model."""
-    vectors = {name: features(content, pictures.inputs, cache) for name, content in models.items()}
-    scores = cross_validate(pictures, vectors, num_repeats, never_tested)
-    tested = ~np.isin(pictures.units, [] if never_tested is None else never_tested)
-    units, reference = pictures.units[tested], vectors[REFERENCE][tested]
+    vectors = {name: features(content, pictures.inputs, arguments.cache) for name, content in models.items()}
+    folds, tested = draw_folds(pictures, arguments.repeats, never_tested)
+    scores = cross_validate(pictures, vectors, folds, arguments.head)
+    reference = vectors[REFERENCE][tested]
+
+    def minus(right: np.ndarray, name: str) -> str:
+        return difference(right, scores[name].own, folds, pictures.units) if name in scores else ""
+
     rows = {}
     for name, score in scores.items():
         error = np.linalg.norm(vectors[name][tested] - reference) / np.linalg.norm(reference)
         rows[name] = {
             "error": f"{error:.3f}",
-            "own": f"{100 * score.own.mean():.1f}",
-            "own-f32": difference(score.own, scores[REFERENCE].own, units),
-            "f32head": f"{100 * score.crossed.mean():.1f}",
-            "f32head-f32": difference(score.crossed, scores[REFERENCE].own, units),
-            "agree": f"{100 * score.agreement.mean():.1f}",
+            "own": f"{100 * score.own[:, tested].mean():.1f}",
+            "own-f32": minus(score.own, REFERENCE),
+            "own-nearest": minus(score.own, f"{name.split()[0]} nearest"),
+            "f32head": f"{100 * score.crossed[:, tested].mean():.1f}",
+            "f32head-f32": minus(score.crossed, REFERENCE),
+            "agree": f"{100 * score.agreement[:, tested].mean():.1f}",
         }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table if arguments.rounding else table.drop(columns="own-nearest")
 
 
 def costs(models: dict[str, bytes], picture: np.ndarray) -> pd.DataFrame:
@@ -353,8 +422,8 @@ def costs(models: dict[str, bytes], picture: np.ndarray) -> pd.DataFrame:
 
 def describe(pictures: Pictures, num_repeats: int) -> str:
     return (
-        f"{pictures.name}: {len(pictures.labels)} pictures, {len(np.unique(pictures.units))} units, "
-        f"{len(np.unique(pictures.labels))} labels, {num_repeats} repetitions"
+        f"{pictures.name}: {len(pictures.labels)} pictures, {len(np.unique(pictures.units))} takes, "
+        f"{len(np.unique(pictures.labels))} labels, folds by take drawn {num_repeats} times"
     )
 
 
@@ -364,14 +433,18 @@ def explain(columns: Iterable[str]) -> None:
 
 def main() -> None:
     """Print the tables that were asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.schemes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounding", action="store_true", help="compare ways to round instead of schemes")
     parser.add_argument("--calibration", action="store_true", help="compare calibration pictures instead of schemes")
     parser.add_argument("--schemes", nargs="+", help="these alone, beside float32")
     parser.add_argument("--sets", nargs="+", default=["samples", "elpv"], choices=["samples", "elpv"])
     parser.add_argument("--pictures", type=int, help="use so many pictures of elpv, drawn at random (default: all)")
+    parser.add_argument("--head", default="probe", choices=HEADS, help="what is trained (default: %(default)s)")
+    parser.add_argument("--variants", nargs="+", help="rows whose names end so (nearest, calibrated), beside float32")
     parser.add_argument("--repeats", type=int, default=10, help="how often the folds are drawn (default: %(default)s)")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "viewfinder-bench")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="default: %(default)s")
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
     folder = workspace(arguments.cache)
@@ -383,12 +456,13 @@ def main() -> None:
         name: config
         for name, config in candidates.items()
         if not arguments.schemes or config.scheme in (REFERENCE, *arguments.schemes)
+        if not arguments.variants or name.endswith((REFERENCE, *arguments.variants))
     }
     sets = {"samples": lambda: samples(folder, input_pixels), "elpv": lambda: elpv(input_pixels, arguments.pictures)}
     chosen = [pictures for pictures in (sets[name]() for name in arguments.sets) if pictures is not None]
     models = {name: quantized(backbone, config, calibration, arguments.cache) for name, config in wanted.items()}
     if not arguments.calibration:
-        print(costs(models, calibration[0]), end="\n\n")
+        print(costs(models, calibration[0]).to_string(), end="\n\n")
     for pictures in chosen:
         used, never_tested = models, None
         if arguments.calibration:
@@ -399,7 +473,7 @@ def main() -> None:
                 used[f"{name} fixed"] = models[name]
                 used[f"{name} train"] = quantized(backbone, wanted[name], pictures.inputs[sample], arguments.cache)
         print(describe(pictures, arguments.repeats))
-        print(compare(pictures, used, arguments.repeats, arguments.cache, never_tested), end="\n\n")
+        print(compare(pictures, used, arguments, never_tested).to_string(), end="\n\n")
     explain(COLUMNS)
 
 

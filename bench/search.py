@@ -1,4 +1,4 @@
-"""What twenty trials cost against twenty runs: `python -m bench.search [--trials 20] [--runs 3]`.
+"""What twenty trials cost against twenty runs: `python -m bench.search [--trials 20] [--runs 3] [--takes 3]`.
 
 In a copy of the project with caches of its own, runs `dvc repro` once (which both sides begin with), then `make
 search`, and then a few of its trials by `dvc exp run`: some whose architecture and scheme are new to the caches, and
@@ -17,11 +17,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
 
 from pipeline.choosing.experiments import set_param
+from pipeline.files import layout
 
 PROJECT = Path(__file__).resolve().parents[1]
 HEAD = ("learning_rate", "weight_decay", "dropout", "steps")
@@ -29,10 +31,13 @@ HEAD = ("learning_rate", "weight_decay", "dropout", "steps")
 Cost = tuple[float, float]  # seconds that passed, seconds of computing
 
 
-def prepare(folder: Path) -> None:
-    """Copy what Git tracks, as it is now, into a repository of its own."""
+def prepare(folder: Path, num_takes: int | None) -> None:
+    """Copy what Git tracks, as it is now, into a repository of its own; of each label's videos so many, if not all."""
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, tracked.split("\0")):
+    names = list(filter(None, tracked.split("\0")))
+    videos = sorted(name for name in names if Path(name).is_relative_to(layout.VIDEOS))
+    left_out = {name for _, of_label in groupby(videos, os.path.dirname) for name in list(of_label)[num_takes:]}
+    for name in names if num_takes is None else set(names) - left_out:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, folder / name)
     commit = ["-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "-qm", "Begin"]
@@ -67,6 +72,8 @@ def run(trial: pd.Series, head: pd.Series, folder: Path, cache: Path) -> Cost:
 def measured_runs(table: pd.DataFrame, num_runs: int, folder: Path, cache: Path) -> tuple[list[Cost], list[Cost]]:
     """Return costs of runs of a new architecture and scheme, and of the same ones with the head of another trial."""
     first = table.drop_duplicates(["backbone", "scheme"]).iloc[1:]  # the first trial is what `dvc repro` has run
+    if first.empty:
+        sys.exit("all trials were of one architecture and scheme: give more --trials")
     first = first.sort_values("seconds", kind="stable")
     middles = [int((i + 0.5) * len(first) / num_runs) for i in range(num_runs)]  # of parts from cheap to dear
     new, again = [], []
@@ -87,15 +94,16 @@ def show(title: str, found: Cost, digits: int = 0) -> None:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.search", description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--runs", type=int, default=3, help="runs of each kind that are measured")
+    parser.add_argument("--takes", type=int, help="of each label, at least 3 (default: all)")
     parser.add_argument("--keep", type=Path, help="folder to keep the search's table, picture and study in")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder, cache = Path(name) / "project", Path(name) / "takes"
         folder.mkdir()
-        prepare(folder)
+        prepare(folder, arguments.takes)
         cost("dvc", "init", "-q", "-f", folder=folder, cache=cache)
         repro = cost("dvc", "repro", folder=folder, cache=cache)
         other = Path(name) / "takes of the search"  # neither side gains from the other

@@ -27,12 +27,14 @@ def augment(config: AugmentStage) -> None:
 
 
 def _job(take: Take, config: AugmentConfig) -> TakeJob:
+    sha256 = sha256_of_file(layout.FRAMES / take.table)
     depends_on = {
-        "frames": sha256_of_file(layout.FRAMES / take.table),
+        "frames": sha256,
         "blocks": [(block.part, block.start, block.end) for block in take.blocks],
         "settings": asdict(config),
     }
-    return TakeJob.of(f"{take.label}/{take.name}", take.table, partial(augment_take, take, config), depends_on)
+    compute = partial(augment_take, take, sha256, config)
+    return TakeJob.of(f"{take.label}/{take.name}", take.table, compute, depends_on)
 
 
 def main() -> None:

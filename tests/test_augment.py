@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config.augment import AugmentConfig
 from pipeline.errors import PipelineError
-from pipeline.files import layout, write_bytes
+from pipeline.files import layout, sha256_of_bytes, write_bytes
 from pipeline.images.augmentation import Transformation, apply, draw, generator_of
 from pipeline.images.codec import decode_jpeg, encode_jpeg
 from pipeline.per_take.augment import augment_image, augment_take
@@ -141,11 +141,12 @@ def test_only_train_frames_are_copied(folder: Path) -> None:
     spans = [("train", 0.0, 0.5), ("validation", 0.6, 0.8), ("test", 0.8, 1.0)]
     take = Take("cup", "1", Path("1"), "", tuple(Block("cup", "1", "1", "", *span) for span in spans))
     write_bytes(layout.FRAMES / take.table, to_parquet(frames))
-    augmented = augment_take(take, ALL)
+    sha256 = sha256_of_bytes(to_parquet(frames))
+    augmented = augment_take(take, sha256, ALL)
     assert augmented["frame_id"].to_pylist() == [f"take-{i}" for i in range(5) for _ in range(2)]
     assert augmented["copy"].to_pylist() == [1, 2] * 5
     assert decode_jpeg(augmented["image"][0].as_py()).shape[2] == 3
-    assert augment_take(take, replace(ALL, copies=0)).num_rows == 0
+    assert augment_take(take, sha256, replace(ALL, copies=0)).num_rows == 0
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pipeline.config.evaluate import EvaluateStage
 from pipeline.errors import InputError, PipelineError
 from pipeline.evaluate import evaluate, held_out_frames
-from pipeline.files import layout, write_bytes
+from pipeline.files import layout, sha256_of_file, write_bytes
 from pipeline.frames import check_parts
 from pipeline.images.codec import decode_jpeg, encode_jpeg
 from pipeline.per_take.augment import augment_take
@@ -104,7 +104,7 @@ def write(take: Take, kind: str, greys: list[int]) -> None:
 def test_augment(found: Tables, copies: int) -> None:
     config = replace(NOTHING, copies=copies)
     with written(found):
-        made = [augment_take(take, config) for take in found.takes]
+        made = [augment_take(take, sha256_of_file(layout.FRAMES / take.table), config) for take in found.takes]
     assert all(table.schema.equals(AUGMENTED) for table in made)
     ids = [frame_id for table in made for frame_id in table["frame_id"].to_pylist()]
     assert ids == [str(40 * t + 4 * i) for t, i in found.frames_of(TRAIN) for _ in range(copies)]

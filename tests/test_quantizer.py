@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from pipeline.config.quantization import QuantizationConfig
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError, InputError, PipelineError
 from pipeline.files import sha256_of_bytes
 from pipeline.litert.flatbuffer import read_model
 from pipeline.litert.interpreter import Model
@@ -115,25 +115,25 @@ def test_another_process_gives_the_same_bytes_and_says_nothing():
 
 
 def test_no_calibration_picture():
-    with pytest.raises(PipelineError, match=r"no calibration picture(.|\n)*restore data/calibration/"):
+    with pytest.raises(InputError, match=r"no calibration picture(.|\n)*restore data/calibration/"):
         quantize(backbone(), SCHEMES["int8"], [])
 
 
 def test_unknown_algorithm():
     config = QuantizationConfig("mine", "dynamic", 8, "int", 32, "magic")
-    with pytest.raises(PipelineError, match=r"quantization.algorithm: magic\n.*one of no_quantize, min_max_uniform"):
+    with pytest.raises(ConfigurationError, match=r"quantization.algorithm: magic\n.*one of no_quantize, min_max_"):
         quantize(backbone(), config, [])
 
 
 def test_algorithm_that_cannot_do_the_scheme(calibration):
     config = QuantizationConfig("mine", "static", 8, "int", 8, "dequantized_weight_recovery")
-    with pytest.raises(PipelineError, match=r"scheme mine cannot be applied(.|\n)*min_max_uniform_quantize suits"):
+    with pytest.raises(ConfigurationError, match=r"scheme mine cannot be applied(.|\n)*min_max_uniform_quantize suits"):
         quantize(backbone(), config, calibration)
 
 
 def test_algorithm_that_refuses_the_rule():
     config = QuantizationConfig("mine", "dynamic", 4, "int", 32, "float_casting")
-    with pytest.raises(PipelineError, match=r"scheme mine cannot be applied(.|\n)*conf/quantization/mine.yaml"):
+    with pytest.raises(ConfigurationError, match=r"scheme mine cannot be applied(.|\n)*conf/quantization/mine.yaml"):
         quantize(backbone(), config, [])
 
 
@@ -190,6 +190,10 @@ def test_conf_file_says_when_to_choose_it_and_leaves_nothing_to_defaults(scheme)
     assert list(yaml.safe_load(text)) == [field.name for field in fields(QuantizationConfig)]
 
 
+def test_conf_pays_for_calibrated_rounding_where_it_gains():
+    assert [name for name in CONF if conf(name).rounding == "calibrated"] == ["int4"]
+
+
 @pytest.mark.parametrize("scheme", CONF)
 def test_conf_scheme_keeps_its_promise_in_all_kernels(scheme, calibration):
     content = quantize(backbone(), conf(scheme), calibration)
@@ -224,8 +228,8 @@ def test_calibrated_rounding_gives_equal_bytes_whatever_the_order(calibration):
 
 
 def test_calibrated_rounding_without_pictures():
-    with pytest.raises(PipelineError, match=r"no calibration picture(.|\n)*restore data/calibration/"):
-        quantize(backbone(), conf("dynamic"), [])
+    with pytest.raises(InputError, match=r"no calibration picture(.|\n)*restore data/calibration/"):
+        quantize(backbone(), replace(conf("dynamic"), rounding="calibrated"), [])
 
 
 def test_quantizer_finds_the_steps_of_rounded_weights_again(calibration):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.files import layout
+from pipeline.files import layout, write_bytes
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from pipeline.takes.sources import SIDECAR_SUFFIXES, find_sources, sources_below
 
@@ -186,3 +186,19 @@ def test_a_folder_of_any_kind_tells_all_at_once() -> None:
         InputError, match=r"2 files or folders cannot be used:\n.*1.txt is neither .*\n.*2.txt is neither"
     ):
         sources_below(Path("any"), VIDEO_SUFFIXES + PHOTO_SUFFIXES)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a\nb", r"the name 'a\\nb' holds a line break or a control character"),
+        ("a\u2028b", r"the name 'a\\u2028b' holds a line break"),
+        ("a\x07", r"the name 'a\\x07' holds a line break or a control character"),
+        ("\u00e4" * 125, r"has 250 bytes\n  expected: at most 240"),
+    ],
+)
+def test_names_that_fit_in_no_line_or_no_file_name_are_refused(folder: Path, name: str, message: str) -> None:
+    for label in (name, "cup"):
+        write_bytes(Path("videos") / label / "take.mp4", label.encode())
+    with pytest.raises(InputError, match=message):
+        find_sources(Path("videos"), Path("photos"))

@@ -13,14 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import PipelineError
+from pipeline.errors import InputError, PipelineError
+from pipeline.files import sha256_of_bytes
 from pipeline.files.main_project import main_project
 from pipeline.keys.key import hash_of
 from pipeline.takes.cache import CACHE_VARIABLE, TakeCache, cache_folder
 from pipeline.takes.engines import LocalEngine
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.runner import map_takes
-from pipeline.takes.tables import AUGMENTED, FRAMES, read_parquet, to_parquet
+from pipeline.takes.tables import AUGMENTED, FRAMES, read_parquet, read_unchanged, to_parquet
 from tests.conftest import PROJECT
 
 
@@ -255,3 +256,12 @@ def test_a_missing_or_damaged_table(tmp_path: Path, content: bytes | None) -> No
         (tmp_path / "take.parquet").write_bytes(content)
     with pytest.raises(PipelineError, match=r"take.parquet cannot be read"):
         read_parquet(tmp_path / "take.parquet")
+
+
+def test_a_table_that_changed_since_its_key_was_made_is_refused(tmp_path: Path) -> None:
+    rows = to_parquet(table("a"))
+    (tmp_path / "take.parquet").write_bytes(rows)
+    assert read_unchanged(tmp_path / "take.parquet", sha256_of_bytes(rows)).equals(table("a"))
+    (tmp_path / "take.parquet").write_bytes(to_parquet(table("b")))
+    with pytest.raises(InputError, match=r"take\.parquet has changed while the stage ran"):
+        read_unchanged(tmp_path / "take.parquet", sha256_of_bytes(rows))

@@ -1,19 +1,20 @@
 """Checks of single values, with the key's full name in the message."""
 
+import math
 from collections.abc import Sequence
 
 from pipeline.errors import ConfigurationError
 
 
 def at_least(key: str, value: float, low: float) -> None:
-    """Raise ConfigurationError unless `value >= low`."""
-    if not value >= low:
+    """Raise ConfigurationError unless `value >= low`, and finite."""
+    if not low <= value < math.inf:
         raise _refusal(key, value, f"a number of at least {low:g}")
 
 
 def above(key: str, value: float, low: float) -> None:
-    """Raise ConfigurationError unless `value > low`."""
-    if not value > low:
+    """Raise ConfigurationError unless `value > low`, and finite."""
+    if not low < value < math.inf:
         raise _refusal(key, value, f"a number above {low:g}")
 
 

@@ -11,6 +11,9 @@ from pipeline.errors import ConfigurationError
 MODES = (HEAD, FINETUNE) = ("head", "finetune")
 
 
+_MAX_SEED = 2**32 - 1  # what NumPy and TensorFlow take
+
+
 @dataclass
 class TrainingConfig:
     """How the head is trained. Names and meanings follow the flags of retrain.py where it has them.
@@ -49,7 +52,7 @@ class TrainingConfig:
         at_least("training.eval_step_interval", self.eval_step_interval, 1)
         between("training.dropout", self.dropout, 0, 0.95)
         at_least("training.weight_decay", self.weight_decay, 0)
-        at_least("training.seed", self.seed, 0)
+        between("training.seed", self.seed, 0, _MAX_SEED)
         if self.validation_batch_size < 1 and self.validation_batch_size != -1:
             raise ConfigurationError(
                 found=f"training.validation_batch_size: {self.validation_batch_size}",

@@ -12,7 +12,7 @@ from litert_quantizer import calibrator, qtyping, quantizer, recipe_manager
 from litert_quantizer.utils import qsv_utils
 
 from pipeline.config.quantization import QuantizationConfig
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError, InputError
 from pipeline.litert.flatbuffer import read_model, write_model
 from pipeline.litert.interpreter import without_delegate_message
 from pipeline.litert.rounding import round_weights
@@ -47,8 +47,8 @@ def quantize(
         A .tflite file with all its buffers inside the flatbuffer; `content` itself for the kind `none`.
 
     Raises:
-        PipelineError: If the algorithm is unknown or cannot do what the scheme asks for, or if there is no picture
-            where one is needed.
+        ConfigurationError: If the algorithm is unknown or cannot do what the scheme asks for.
+        InputError: If there is no picture where one is needed.
     """
     if config.kind == "none":
         return content
@@ -71,7 +71,7 @@ def _recipe(config: QuantizationConfig) -> Any:
     """Return the scheme as the quantizer's rules; a later rule takes precedence."""
     choices = [algorithm.value for algorithm in quantizer.AlgorithmName]
     if config.algorithm not in choices:
-        raise PipelineError(
+        raise ConfigurationError(
             found=f"quantization.algorithm: {config.algorithm}",
             expected=f"one of {', '.join(choices)}",
             remedy=f"correct conf/quantization/{config.scheme}.yaml",
@@ -131,7 +131,7 @@ def _ranges(
 def _at_least_one(measured: Measured) -> Measured:
     """Return what calibration gave, unless it is empty."""
     if not measured:
-        raise PipelineError(
+        raise InputError(
             found="no calibration picture",
             expected="pictures that the ranges of activations are measured on",
             remedy="restore data/calibration/, or choose a scheme that needs none (float32, float16)",
@@ -153,8 +153,8 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _refused(config: QuantizationConfig, reason: str) -> PipelineError:
-    return PipelineError(
+def _refused(config: QuantizationConfig, reason: str) -> ConfigurationError:
+    return ConfigurationError(
         found=f"the scheme {config.scheme} cannot be applied to this backbone: {reason}",
         expected=f"an algorithm that can do {config.kind} with {config.weight_bits}-bit {config.weight_type} weights",
         remedy=f"correct conf/quantization/{config.scheme}.yaml; min_max_uniform_quantize suits every integer scheme,"

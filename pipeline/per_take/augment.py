@@ -11,23 +11,24 @@ from pipeline.images.augmentation import apply, draw, generator_of
 from pipeline.images.codec import decode_jpeg, encode_jpeg
 from pipeline.processes.workers import map_frames
 from pipeline.takes.splits import TRAIN, Take
-from pipeline.takes.tables import AUGMENTED, read_parquet
+from pipeline.takes.tables import AUGMENTED, read_unchanged
 
 
-def augment_take(take: Take, config: AugmentConfig) -> pa.Table:
+def augment_take(take: Take, sha256: str, config: AugmentConfig) -> pa.Table:
     """Make the copies of one take's train frames.
 
     Args:
         take: A take whose frames are in data/frames.
+        sha256: Hash of their table.
         config: What may vary, and how many copies.
 
     Returns:
         A table with the schema `AUGMENTED`: for each train frame, `copies` rows numbered from 1.
 
     Raises:
-        InputError: If the take's frames cannot be read.
+        InputError: If the take's frames cannot be read, or have changed.
     """
-    table = read_parquet(layout.FRAMES / take.table)
+    table = read_unchanged(layout.FRAMES / take.table, sha256)
     rows = table.take(take.indices_of_part(TRAIN, table.num_rows)).to_pylist()
 
     def augmented(row_and_copy: tuple[dict[str, Any], int]) -> dict[str, Any]:

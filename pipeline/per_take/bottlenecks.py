@@ -12,7 +12,7 @@ from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.interpreter import Model
 from pipeline.processes.workers import map_frames
-from pipeline.takes.tables import bottlenecks_schema, read_parquet
+from pipeline.takes.tables import bottlenecks_schema, read_unchanged
 
 _of_thread = threading.local()  # the model that a thread has loaded, with the hash of its file
 
@@ -29,16 +29,17 @@ class FeatureExtractor:
         self.resize = resize
         self._backbone = backbone
 
-    def table(self, source: Path) -> pa.Table:
+    def table(self, source: Path, sha256: str) -> pa.Table:
         """Compute the bottlenecks of one take.
 
         Args:
             source: A table with the schema `FRAMES` or `AUGMENTED`.
+            sha256: Hash of its content.
 
         Returns:
             A table with the schema `bottlenecks_schema`, in the same order.
         """
-        frames = read_parquet(source)
+        frames = read_unchanged(source, sha256)
         copies = frames["copy"] if "copy" in frames.column_names else pa.array([0] * frames.num_rows, pa.int16())
         features = map_frames(self.features, frames["image"].to_pylist())
         feature_length = len(features[0]) if features else self._model().output_length

@@ -24,11 +24,12 @@ def feature_jobs(takes: Sequence[Take], features: FeatureExtractor) -> list[Take
 
 
 def _job(kind: str, source: Path, take: Take, features: FeatureExtractor) -> TakeJob:
+    sha256 = sha256_of_file(source)
     depends_on = {
-        "source": sha256_of_file(source),
+        "source": sha256,
         "backbone": features.sha256,
         "resize": features.resize,
         "processor": processor_features(),
     }
-    compute = partial(features.table, source)
+    compute = partial(features.table, source, sha256)
     return TakeJob.of(f"{take.label}/{take.name}", Path(kind) / take.table, compute, depends_on)

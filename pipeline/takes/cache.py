@@ -26,7 +26,7 @@ CACHE_VARIABLE = "VIEWFINDER_CACHE"
 
 _FOLDER = Path(".cache/takes")
 _DIGEST_BYTES = 32
-_KEY = re.compile(r"[0-9a-f]{64}")
+_KEY, _KEY_FOLDER = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{2}")
 _TEMPORARY_SECONDS = 24 * 3600  # a temporary file this old belongs to a process that was killed
 
 
@@ -113,7 +113,8 @@ class TakeCache:
 
     def _entries(self) -> Iterator[tuple[int, int, Path]]:
         """Yield time of last use, size in bytes and path of each entry, and remove old temporary files."""
-        for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
+        folders = (path for path in _within(self.folder) if _KEY_FOLDER.fullmatch(path.name))
+        for path in (path for folder in folders for path in _within(folder)):
             with contextlib.suppress(OSError):  # another process may have removed it
                 state = path.stat()
                 if _KEY.fullmatch(path.name):
@@ -145,6 +146,14 @@ def _digest(key: str, content: bytes) -> bytes:
     digest = hashlib.sha256(key.encode())
     digest.update(content)
     return digest.digest()
+
+
+def _within(folder: Path) -> list[Path]:
+    """List a folder; nothing is in it if it is none, or if another process removes it meanwhile."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _remove(path: Path) -> None:

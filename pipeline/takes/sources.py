@@ -10,6 +10,7 @@ from pipeline.errors import InputError, combine
 from pipeline.files.faults import fault_of, unreadable
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 
+_MAX_NAME_BYTES = 240  # of the 255 that file systems allow
 _JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db")
 
 # What phones and cameras lay beside a picture: edits, places, thumbnails, previews, subtitles. `.dvc` is `dvc add`'s.
@@ -49,6 +50,7 @@ def find_sources(videos: Path, photos: Path) -> list[Source]:
     errors = [error for error in found if isinstance(error, InputError)]
     labels = sorted({source.label for source in sources})
     errors += _alike("labels", labels)
+    errors += filter(None, map(_unfit, [*labels, *(source.name for source in sources)]))
     for label in labels:
         errors += _alike(f"takes of label '{label}'", [source.name for source in sources if source.label == label])
     if errors:
@@ -258,6 +260,27 @@ def _empty_file(path: Path) -> InputError:
         expected="files with a picture in them",
         remedy="copy the empty file again, or remove it",
     )
+
+
+def _unfit(name: str) -> InputError | None:
+    """Refuse a name that cannot stand in a line of labels.txt, or not in the name of a table."""
+    if not all(map(_is_text, name)):
+        return InputError(
+            found=f"the name {name!a} holds a line break or a control character",
+            expected="names that stand in one line of labels.txt",
+            remedy="rename what has such a name",
+        )
+    if len(name.encode()) > _MAX_NAME_BYTES:
+        return InputError(
+            found=f"the name '{name[:40]}...' has {len(name.encode())} bytes",
+            expected=f"at most {_MAX_NAME_BYTES}: tables are called like their take, with an ending",
+            remedy="shorten it",
+        )
+    return None
+
+
+def _is_text(character: str) -> bool:
+    return unicodedata.category(character) not in ("Cc", "Zl", "Zp")
 
 
 def _alike(what: str, names: Sequence[str]) -> Iterator[InputError]:

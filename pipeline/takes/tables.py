@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.files import sha256_of_bytes
 
 # frame_id does not hold the take's or the label's name, so that renaming changes no table. pts_seconds counts from the
 # take's first frame and is null for photos. image is an encoded JPEG.
@@ -51,6 +52,29 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     with _telling_unreadable(path), pq.ParquetFile(path) as file:  # pq.read_table would import for a third of a second
         table: pa.Table = file.read(columns=columns)
         return table
+
+
+def read_unchanged(path: Path, sha256: str) -> pa.Table:
+    """Read a table, and make sure that it is the very one that a result is keyed by.
+
+    Args:
+        path: The table.
+        sha256: Hash of its content when the key was made.
+
+    Raises:
+        InputError: If the file is missing, no whole Parquet file, or another one.
+    """
+    with _telling_unreadable(path):
+        content = path.read_bytes()
+        if sha256_of_bytes(content) != sha256:
+            raise InputError(
+                found=f"{path} has changed while the stage ran",
+                expected="the table that was there when the stage began",
+                remedy="run `dvc repro` again",
+            )
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            table: pa.Table = file.read()
+            return table
 
 
 def num_rows_of(path: Path) -> int:

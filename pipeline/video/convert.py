@@ -1,7 +1,7 @@
 """Turns decoded frames into upright RGB pictures with FFmpeg's scaler."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import cast
@@ -13,13 +13,15 @@ from av.filter import Graph
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.stream import VideoStream
 
+from pipeline.video.tone import Tone, needs_tone
+
 # Bicubic is what the ffmpeg program uses unless told otherwise; swscale widens it when it shrinks, so nothing aliases.
 # The others make it exact: chroma is interpolated in full, and the C and SIMD paths of swscale give equal bytes.
 SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 
 # One plane a colour: with these flags swscale has SIMD code for it, and only C code, a third as fast, for rgb24. The
-# bytes are equal.
-_PIXEL_FORMAT, _PLANES = "gbrp", (2, 0, 1)
+# bytes are equal. What gets another tone afterwards keeps its steps until then.
+_PIXEL_FORMAT, _DEEP_PIXEL_FORMAT, _PLANES = "gbrp", "gbrp16le", (2, 0, 1)
 
 Rgb = npt.NDArray[np.uint8]
 
@@ -30,6 +32,7 @@ class _Layout:
 
     source: str
     scale: str
+    pixel_format: str
 
     def graph(self) -> Graph:
         """Return a graph from decoded frames to planar RGB; colour matrix and range are the frames' own."""
@@ -38,7 +41,7 @@ class _Layout:
         nodes = [
             graph.add("buffer", self.source),
             graph.add("scale", self.scale),
-            graph.add("format", f"pix_fmts={_PIXEL_FORMAT}"),
+            graph.add("format", f"pix_fmts={self.pixel_format}"),
             graph.add("buffersink"),
         ]
         graph.link_nodes(*nodes).configure()
@@ -53,6 +56,7 @@ class Converter:
         self._width_pixels = width_pixels
         self._layout: _Layout | None = None
         self._graph = Graph()
+        self._tone: tuple[tuple[int, int], Tone | None] | None = None
         self._rotation: float | None = None
         self._orientation = (False, False, False)
 
@@ -76,21 +80,33 @@ class Converter:
             image[..., channel] = plane[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
         return image
 
-    def _scale(self, frame: av.VideoFrame, width: int, height: int) -> list[Rgb]:
+    def _scale(self, frame: av.VideoFrame, width: int, height: int) -> Sequence[Rgb]:
         """Scale and convert in one pass, in a graph that is made anew when the frames change in shape or colours."""
+        tone = self._tone_of(int(frame.color_trc), int(frame.color_primaries))
+        dtype = np.dtype(np.uint8 if tone is None else np.uint16)
         layout = _Layout(
             source=f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}"
             f":time_base=1/1000:pixel_aspect=1/1"
             f":colorspace={int(frame.colorspace)}:range={int(frame.color_range)}",
             scale=f"{width}:{height}:flags={SCALE_FLAGS}",
+            pixel_format=_PIXEL_FORMAT if tone is None else _DEEP_PIXEL_FORMAT,
         )
         if self._layout != layout:
             self._graph, self._layout = layout.graph(), layout
         self._graph.vpush(frame)
-        planes = self._graph.vpull().planes
-        return [
-            np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)[:, :width] for plane in planes
-        ]
+        pulled = self._graph.vpull().planes
+        planes = [np.frombuffer(memoryview(plane), dtype).reshape(height, -1)[:, :width] for plane in pulled]
+        if tone is not None:
+            toned = tone(np.stack([planes[index] for index in _PLANES]))
+            planes = [toned[_PLANES.index(index)] for index in range(len(_PLANES))]
+        return planes
+
+    def _tone_of(self, transfer: int, primaries: int) -> Tone | None:
+        """Return what makes BT.709 of such frames, or None if they are that already."""
+        if self._tone is None or self._tone[0] != (transfer, primaries):
+            tone = Tone(transfer, primaries) if needs_tone(transfer, primaries) else None
+            self._tone = (transfer, primaries), tone
+        return self._tone[1]
 
 
 def _scaled_size(

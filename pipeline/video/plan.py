@@ -4,53 +4,44 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
-
-from pipeline.video.bitstream import Role, Start
-
-# A plan must spare at least a quarter of the packets; below that, decoding everything is as fast and simpler.
-_LARGEST_SHARE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
 class PacketNote:
-    """What the index pass keeps of a packet.
+    """What the index pass keeps of a packet, which holds one picture.
 
     Attributes:
         pts: Presentation time in units of the stream.
         duration: In the same units; 0 if unknown.
         is_shown: Whether its picture is presented; an edit list may cut it away though others need it.
-        role: What a decoder needs it for.
+        is_key: Whether pictures presented from here on need nothing that was decoded before; earlier ones may follow.
     """
 
     pts: int
     duration: int
     is_shown: bool
-    role: Role
+    is_key: bool
 
 
 @dataclass(frozen=True)
 class Run:
-    """Packets to decode in a row.
+    """Packets to decode in a row, from a key frame on.
 
     Attributes:
-        packets: Numbers of packets, ascending, counted over the stream's packets.
+        first: Number of the key frame's packet, counted over the stream's packets.
+        last: Number of the last packet.
         wanted_pts: Presentation times of the frames to keep, ascending.
-        starts_open: Whether the decoder must forget everything before, since the first packet does not make it.
     """
 
-    packets: tuple[int, ...]
+    first: int
+    last: int
     wanted_pts: tuple[int, ...]
-    starts_open: bool
 
 
 def plan_runs(
     notes: Sequence[PacketNote], *, per_second: Fraction, time_base: Fraction, reorder_depth: int
 ) -> tuple[Run, ...] | None:
-    """Return what to decode to get the first frame presented in each slot.
-
-    Each wanted frame is decoded from the last start that is exact for it. On the way, pictures that no other is
-    predicted from are left out.
+    """Return what to decode to get the first frame presented in each slot, each from the last key frame it allows.
 
     Args:
         notes: All packets, in decoding order.
@@ -60,23 +51,22 @@ def plan_runs(
             the way drops frames, and which ones depends on where it started.
 
     Returns:
-        Runs in the order of the clip, or None if exactness cannot be shown or too little would be saved.
+        Runs in the order of the clip, or None if frames and packets do not correspond one to one.
     """
-    if not notes or not _is_plain(notes, reorder_depth):
+    if not _is_plain(notes, reorder_depth):
         return None
-    shown = sorted(note.pts for note in notes if note.is_shown)
     number_of = {note.pts: number for number, note in enumerate(notes)}
-    starts = [number for number, note in enumerate(notes) if note.role.start is not None]
-    spans = []
+    keys = [number for number, note in enumerate(notes) if note.is_key]
+    shown = sorted(note.pts for note in notes if note.is_shown)
+    runs: list[Run] = []
     for pts in first_in_slots(shown, per_second * time_base):
-        start = _start_for(notes, starts, number_of[pts])
-        if start is None:
-            return None
-        spans.append((start, number_of[pts], pts))
-    runs = tuple(_merge(notes, sorted(spans)))
-    wanted_pts = [pts for run in runs for pts in run.wanted_pts]
-    in_order = all(earlier < later for earlier, later in pairwise(wanted_pts))
-    return runs if in_order and sum(len(run.packets) for run in runs) <= _LARGEST_SHARE * len(notes) else None
+        first, last = _key_before(notes, keys, number_of[pts]), number_of[pts]
+        run = Run(first, last, (pts,))
+        while runs and runs[-1].last >= run.first:
+            before = runs.pop()
+            run = Run(min(before.first, run.first), max(before.last, run.last), before.wanted_pts + run.wanted_pts)
+        runs.append(run)
+    return tuple(runs)
 
 
 def first_in_slots(pts: Sequence[int], slots_per_unit: Fraction) -> Iterator[int]:
@@ -92,18 +82,13 @@ def first_in_slots(pts: Sequence[int], slots_per_unit: Fraction) -> Iterator[int
 def _is_plain(notes: Sequence[PacketNote], reorder_depth: int) -> bool:
     """Tell whether frames and packets correspond one to one, whatever part is decoded.
 
-    The first packet must be a start and nothing shown may precede it, or nobody knows which of the first frames a
-    decoder gives out. Times must be unique. Parameter sets may come with starts only, and never change.
+    The first packet must be a key frame and nothing shown may precede it, or nobody knows which of the first frames a
+    decoder gives out. Times must be unique.
     """
-    first = notes[0]
-    if first.role.start is None or (
-        first.role.start is Start.OPEN and any(note.is_shown and note.pts < first.pts for note in notes)
-    ):
+    shown = [note.pts for note in notes if note.is_shown]
+    if not shown or not notes[0].is_key or min(shown) < notes[0].pts:
         return False
-    parameter_sets = {note.role.parameter_sets for note in notes if note.role.parameter_sets}
-    if len(parameter_sets) > 1 or any(note.role.parameter_sets and note.role.start is None for note in notes):
-        return False
-    return any(note.is_shown for note in notes) and _reordering_at_most([note.pts for note in notes], reorder_depth)
+    return _reordering_at_most([note.pts for note in notes], reorder_depth)
 
 
 def _reordering_at_most(pts: Sequence[int], depth: int) -> bool:
@@ -117,36 +102,9 @@ def _reordering_at_most(pts: Sequence[int], depth: int) -> bool:
     return True
 
 
-def _start_for(notes: Sequence[PacketNote], starts: Sequence[int], number: int) -> int | None:
-    """Return the last of the starts from which decoding gives the picture of packet `number` exactly, or None."""
-    for position in range(bisect_right(starts, number) - 1, -1, -1):
-        start = notes[starts[position]]
-        if start.role.start is Start.CLOSED or notes[number].pts >= start.pts:
-            return starts[position]
-    return None
-
-
-def _merge(notes: Sequence[PacketNote], spans: Sequence[tuple[int, int, int]]) -> Iterator[Run]:
-    """Join the spans (first packet, last packet, wanted time) that overlap, and leave out what nobody needs."""
-    top_layer = max(note.role.temporal_layer for note in notes)
-    position = 0
-    while position < len(spans):
-        first, last, _ = spans[position]
-        members = [spans[position]]
-        position += 1
-        while position < len(spans) and spans[position][0] <= last:
-            members.append(spans[position])
-            last = max(last, spans[position][1])
-            position += 1
-        wanted_numbers = {number for _, number, _ in members}
-        packets = tuple(
-            number
-            for number in range(first, last + 1)
-            if number in wanted_numbers or _is_needed(notes[number].role, top_layer)
-        )
-        yield Run(packets, tuple(sorted(pts for _, _, pts in members)), notes[first].role.start is Start.OPEN)
-
-
-def _is_needed(role: Role, top_layer: int) -> bool:
-    """Tell whether another picture may be predicted from this one."""
-    return role.is_reference or role.temporal_layer < top_layer
+def _key_before(notes: Sequence[PacketNote], keys: Sequence[int], number: int) -> int:
+    """Return the last key frame from which decoding gives the picture of packet `number`; the first one always does."""
+    position = bisect_right(keys, number) - 1
+    while notes[keys[position]].pts > notes[number].pts:
+        position -= 1
+    return keys[position]

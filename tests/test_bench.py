@@ -1,0 +1,72 @@
+"""The benchmarks: each says what it takes, pages and remarks name none that is not there, and two run for real."""
+
+import importlib
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+
+NAMES = sorted(path.stem for path in (PROJECT / "bench").glob("*.py"))
+PAGES = [PROJECT / "README.md", *PROJECT.glob("docs/pages/**/*.md"), *PROJECT.glob("conf/**/*.yaml")]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+COMMANDS = sorted(set(re.findall(r"python -m bench\.\w+[^`]*", TEXT)))
+OPTION = re.compile(r"--[a-z-]+")
+
+Start = Callable[[str, str], str]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Start:
+    """Give a function that starts a benchmark with arguments, to its end, and returns what it prints."""
+
+    def started(name: str, arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments.split()])
+        run = importlib.import_module(f"bench.{name}").main
+        if arguments == "--help":
+            with pytest.raises(SystemExit, match=r"^0$"):
+                run()
+        else:
+            run()
+        return capsys.readouterr().out
+
+    return started
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_says_what_it_takes(name: str, start: Start) -> None:
+    assert start(name, "--help").startswith(f"usage: python -m bench.{name} [-h]")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_in_pages_and_remarks_exist(command: str, start: Start) -> None:
+    name = re.findall(r"bench\.(\w+)", command)[0]
+    assert name in NAMES
+    assert set(OPTION.findall(command)) <= set(OPTION.findall(start(name, "--help")))
+
+
+def test_pages_name_every_benchmark() -> None:
+    assert [name for name in NAMES if not any(f"bench.{name}" in command for command in COMMANDS)] == []
+
+
+@pytest.mark.slow
+def test_frames_prints_a_row_for_each_contender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    printed = start("frames", "--seconds 1 --repeats 2 --runs 1 --only long")
+    rows = re.findall(r"^long +rgb +(1/s|0\.2/s) +(ours|PyAV, all|ffmpeg) +([\d. ]+)$", printed, re.MULTILINE)
+    assert [name for _, name, _ in rows] == 2 * ["ours", "PyAV, all", "ffmpeg"]
+    assert all(float(seconds.split()[0]) > 0 for _, _, seconds in rows)
+
+
+@pytest.mark.slow
+def test_scale_runs_a_stage_on_what_it_makes_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    printed = start("scale", "--frames 80 --frames-per-take 2 --stages augment")
+    (row,) = re.findall(r"^ +80  augment +([\d.]+) +([\d.]+) +(\d+)$", printed, re.MULTILINE)
+    seconds, ms_per_frame, peak_megabytes = map(float, row)
+    assert ms_per_frame * 80 / 1000 == pytest.approx(seconds, abs=0.06)  # both are rounded
+    assert peak_megabytes > 20
