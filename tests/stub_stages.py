@@ -1,11 +1,13 @@
 """This project's dvc.yaml, params.yaml and conf/ under real DVC, with stages that write their outputs at once.
 
-`python` on the path is STUB. What it writes follows from a stage's command and from all that the stage depends on.
+`python` on the path is STUB. What it writes follows from a stage's command and from all that the stage depends on. What
+`check` does to the files of others, it does here, too.
 """
 
 import sys
 from pathlib import Path
 
+from tests.conftest import PROJECT
 from tests.sandbox import Sandbox
 
 STUB = f"""#!{sys.executable}
@@ -18,6 +20,10 @@ for key, choice in {{"item.scheme": scheme, "deploy": params["deploy"]}}.items()
     text = text.replace("${{" + key + "}}", choice)
 stages = yaml.safe_load(text)["stages"]
 stage = stages[name]
+if name == "check":
+    sys.path.insert(0, {str(PROJECT)!r})
+    from pipeline.check import remove_metrics_of_others
+    remove_metrics_of_others(params["quantization"])
 log = pathlib.Path(sys.argv[0]).with_name("ran.txt")
 print(" ".join([name, params["backbone"], scheme]), file=log.open("a"))
 digest = hashlib.sha256(" ".join(sys.argv[1:]).encode())

@@ -177,6 +177,7 @@ def test_what_is_swept_in_the_file_counts_for_its_bare_name(conf: Path) -> None:
     assert written(conf, "efficientnet_lite0_96")["input_pixels"] == 96
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", bases())
 def test_an_architectures_own_name_changes_nothing(base: str) -> None:
     own = asdict(architecture_of(base))
@@ -185,6 +186,7 @@ def test_an_architectures_own_name_changes_nothing(base: str) -> None:
     assert {key for key in own if found[key] != own[key]} <= set(FIGURES)  # `published` may know them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", bases())
 def test_the_first_width_and_resolution_that_a_file_offers_compose(base: str) -> None:
     own = architecture_of(base)

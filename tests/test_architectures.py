@@ -26,6 +26,8 @@ from pipeline.config.backbone import (
 )
 from pipeline.errors import PipelineError
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parent.parent / "conf" / "backbone"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 # The smallest of each way to normalize, with the module that holds Keras' own `preprocess_input`.

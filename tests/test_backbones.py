@@ -100,6 +100,7 @@ def lite0_state_dict():
     return read_state_dict(weights_of_package(config.weights_package, config.weights_sha256), "lite0.pth")
 
 
+@pytest.mark.slow
 def test_recognizes_photos(published):
     config, classifier = published
     probabilities = np.concatenate([classifier(picture[None]) for picture in pictures(config.input_pixels)[:2]])
@@ -115,6 +116,7 @@ def test_has_the_published_size_and_cost(published):
     assert num_multiply_adds(classifier) == pytest.approx(config.num_multiply_adds, rel=0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_lite3", "efficientnet_lite4"])
 def test_without_weights_at_hand_has_the_published_size_and_cost(name):
     test_has_the_published_size_and_cost(
@@ -122,6 +124,7 @@ def test_without_weights_at_hand_has_the_published_size_and_cost(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_feature_model_lacks_only_the_classifier(name):
     model = build_backbone(config_of(name))
@@ -131,6 +134,7 @@ def test_the_feature_model_lacks_only_the_classifier(name):
     assert model.input.shape == (1, config_of(name).input_pixels, config_of(name).input_pixels, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("input_pixels", [192, 201])
 def test_other_input_sizes_still_recognize(input_pixels):
     classifier = build_backbone(config_of("efficientnet_lite0", input_pixels=input_pixels), classifier=True)
@@ -139,6 +143,7 @@ def test_other_input_sizes_still_recognize(input_pixels):
     assert probabilities.max() > 0.5
 
 
+@pytest.mark.slow
 def test_lite0_converted_computes_what_keras_computes(lite0, lite0_tflite, record_property):
     difference = largest_difference(lite0, lite0_tflite, pictures(224))
     record_property("largest_difference", difference)
@@ -146,15 +151,18 @@ def test_lite0_converted_computes_what_keras_computes(lite0, lite0_tflite, recor
     assert difference < 1e-4
 
 
+@pytest.mark.slow
 def test_a_small_model_converted_computes_what_keras_computes(small, small_tflite):
     assert np.asarray(small(pictures(75)[:1])).max() > 0.1
     assert largest_difference(small, small_tflite, pictures(75)) < 1e-4
 
 
+@pytest.mark.slow
 def test_largest_difference_sees_a_difference(small_tflite):
     assert largest_difference(small_model(seed=1), small_tflite, pictures(75)) > 0.1
 
 
+@pytest.mark.slow
 def test_converted_file_has_builtin_operations_only(lite0_tflite):
     model = schema.ModelT.InitFromPackedBuf(lite0_tflite)
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
@@ -181,6 +189,7 @@ def run_python(*lines):
     )
 
 
+@pytest.mark.slow
 def test_conversion_is_silent_and_the_same_in_every_process(small_tflite):
     process = run_python(
         "import hashlib, sys",

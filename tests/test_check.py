@@ -43,6 +43,7 @@ def test_the_projects_own_params_pass(params: dict[str, Any]) -> None:
     check(params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", choices_of("quantization"))  # test_architecture.py composes the backbones
 def test_every_scheme_composes(params: dict[str, Any], scheme: str) -> None:
     check(params | {"quantization": list({"float32": 0, scheme: 0}), "deploy": scheme})
@@ -193,6 +194,7 @@ def test_a_message_names_a_file_as_git_knows_it(tmp_path: Path, monkeypatch: pyt
         load(tmp_path / "conf/cache.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [

@@ -186,8 +186,7 @@ def test_other_formats_are_refused(tmp_path):
 def test_cut_photo(tmp_path, suffix):
     path = save(tmp_path / f"a{suffix}", Image.fromarray(smooth(0, 256, 192)))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    message = error_of(path)
-    assert f"a{suffix} cannot be read in full" in message or f"a{suffix} is not a picture" in message
+    assert f"a{suffix} cannot be read in full: " in error_of(path)
 
 
 def test_damaged_png(tmp_path):

@@ -13,6 +13,8 @@ from tests.clips import write_clip
 from tests.conftest import PROJECT
 from tests.sandbox import Sandbox
 
+pytestmark = pytest.mark.slow
+
 COPIED = (
     *("pipeline", "conf", "dvc.yaml", "params.yaml", "requirements.lock", "requirements-dev.lock"),
     *(".dvcignore", ".gitignore", "data/calibration", "data/photos"),

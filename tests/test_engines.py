@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -39,6 +40,8 @@ from tests.test_takes import broken, job, table
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="the optional package ray is not installed")
+
+HOW_NOT_WHAT = ("engine", "params.yaml", "conf", "conf/cache.yaml")  # or what holds such
 
 RAY = EngineConfig(kind="ray", num_workers=2, address="", max_retries=2)
 
@@ -89,9 +92,10 @@ def test_the_size_of_the_cache_is_typed(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_no_stage_but_check_depends_on_engine_and_cache() -> None:
     for name, stage in yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"].items():
-        inputs = [stage["cmd"], *map(str, stage.get("params", [])), *stage["deps"]]
-        assert name == "check" or not [text for text in inputs if "engine}" in text or "conf/engine" in text]
-        assert name == "check" or not [text for text in inputs if text in ("conf", "params.yaml", "conf/cache.yaml")]
+        tracked = [key for entry in stage.get("params", []) for key in ([entry] if isinstance(entry, str) else entry)]
+        inputs = {*tracked, *stage["deps"], *re.findall(r"[\w./]+", stage["cmd"])}
+        found = {text for text in inputs if text in HOW_NOT_WHAT or text.startswith("conf/engine")}
+        assert found == ({"params.yaml", "conf"} if name == "check" else set()), name
 
 
 def test_zero_workers_means_one_for_each_processor() -> None:
@@ -143,6 +147,7 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_both_engines_give_the_same_bytes_in_every_stage(folder: Path) -> None:
@@ -162,6 +167,7 @@ def test_both_engines_give_the_same_bytes_in_every_stage(folder: Path) -> None:
     assert None not in found["ray"].values()
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_bad_takes_are_told_from_other_processes() -> None:
@@ -174,6 +180,7 @@ def mortal(name: str, marker: Path, num_deaths: int) -> TakeJob:
     return TakeJob(name, Path(name), "", partial(kill_stages.die, marker, num_deaths, name))
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_a_take_is_begun_again_when_its_worker_dies(tmp_path: Path) -> None:
@@ -181,6 +188,7 @@ def test_a_take_is_begun_again_when_its_worker_dies(tmp_path: Path) -> None:
     assert contents(RayEngine(RAY), jobs) == {j.name: job(j.name).content() for j in jobs}
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_a_take_that_kills_every_worker_is_named(tmp_path: Path) -> None:
@@ -190,6 +198,7 @@ def test_a_take_that_kills_every_worker_is_named(tmp_path: Path) -> None:
     assert len((tmp_path / "marker").read_text()) == 3
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_our_own_faults_are_raised_as_they_are() -> None:
@@ -197,6 +206,7 @@ def test_our_own_faults_are_raised_as_they_are() -> None:
         contents(RayEngine(RAY), [TakeJob("a", Path("a"), "", partial(divmod, 1, 0))])
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_stage_from_the_command_line_starts_its_own_cluster(folder: Path) -> None:
     kill_stages.make_clips(num_frames=10)
@@ -232,6 +242,7 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         contents(RayEngine(EngineConfig("ray", 0, "host:1", 0)), [job("a")])
 
 
+@pytest.mark.slow
 def test_interpreters_stay_with_their_threads() -> None:
     first, second = (FeatureExtractor(tiny_models.backbone(depth=depth), "stretch") for depth in (1, 2))
     image = encode_jpeg(tiny_project.picture(0, 0), quality=95)

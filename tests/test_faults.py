@@ -44,6 +44,7 @@ def begin(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [*kill_stages.STAGES, *kill_stages.SHORT_STAGES])
 def test_a_stage_that_is_killed_again_and_again_ends_with_the_same_bytes(folder: Path, stage: str) -> None:
     kill_stages.prepare(stage)
@@ -84,6 +85,7 @@ def main():
 ENGINES = {"local": EngineConfig("local", 2), "ray": EngineConfig("ray", num_workers=2)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=needs_ray)])
 def test_ctrl_c_stops_at_once_and_keeps_what_was_done(folder: Path, engine: str) -> None:
     (folder / "interrupted.py").write_text(f"{INTERRUPTED}\nENGINE = {ENGINES[engine]}\n")
@@ -101,6 +103,7 @@ def test_ctrl_c_stops_at_once_and_keeps_what_was_done(folder: Path, engine: str)
     assert len(list(Path("cache").glob("??/*"))) == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_a_stage_imports_its_libraries(folder: Path) -> None:
     with begin("-X", "importtime", "-m", "pipeline.train", folder=folder) as process:
         assert process.stderr is not None

@@ -103,6 +103,7 @@ def num_zeros(content: bytes) -> list[int]:
     return [int((kernel == 0).sum()) for kernel in kernels_of(content)]
 
 
+@pytest.mark.slow
 def test_a_tuned_backbone_is_better_on_validation_takes_and_the_same_every_time(
     tune: Callable[..., bytes], converted: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,12 +126,14 @@ def test_a_tuned_backbone_is_better_on_validation_takes_and_the_same_every_time(
     assert "finetune, frozen part: 0 takes computed, 6 reused" in printed
 
 
+@pytest.mark.slow
 def test_the_whole_backbone_learns_from_pictures(tune: Callable[..., bytes], converted: bytes) -> None:
     content = tune(blocks=-1, freeze_batch_norm=False, epochs=1)
     pairs = zip(kernels_of(converted), kernels_of(content), strict=True)
     assert [np.array_equal(before, after) for before, after in pairs] == [False] * 4
 
 
+@pytest.mark.slow
 def test_no_epoch_is_better_than_the_start(
     tune: Callable[..., bytes], converted: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,6 +142,7 @@ def test_no_epoch_is_better_than_the_start(
     assert list(pd.read_csv(layout.FINETUNE_CURVES)["epoch"]) == [0, 1]  # patience
 
 
+@pytest.mark.slow
 def test_pruned_weights_are_zeros_in_float32_and_in_int8(tune: Callable[..., bytes]) -> None:
     content = tune(pruning_percent=75, learning_rate=30)  # worse than the start, but that has no zeros
     assert num_zeros(content) == [0, 0, 48, 72]  # of 8 x 8 and 8 x 12; stem and frozen block have none
@@ -191,6 +195,7 @@ def test_both_parts_together_are_the_backbone() -> None:
     np.testing.assert_allclose(upper_part(backbone, boundary)(between), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_blocks_are_those_of_the_papers() -> None:
     """EfficientNet-B0 has 16 inverted residuals (Table 1), ResNet-50 16 bottlenecks, MobileNet V2 17 (Table 2)."""
     lite = efficientnet_lite.build(replace(tiny_project.BACKBONE, width=1.0, depth=1.0, input_pixels=224))

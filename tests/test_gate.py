@@ -139,6 +139,7 @@ for path, text in contents.items():
 """
 
 
+@pytest.mark.slow
 def test_under_dvc_a_refused_model_leaves_the_deployed_one(tmp_path: Path) -> None:
     project = stubbed(tmp_path / "project")
     project.repro()

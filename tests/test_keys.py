@@ -76,6 +76,7 @@ def test_the_digest_is_this_one_on_every_python() -> None:
     assert digest_of_source(EVERY_NODE) == "61dcd3948d0ab05238d9e54df8728cfe72ecfbeabc2ce2c2ad51158986debcd6"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", interpreters())
 def test_the_digests_of_all_modules_are_equal_on_every_python_that_is_here(python: str) -> None:
     code = (
@@ -88,6 +89,7 @@ def test_the_digests_of_all_modules_are_equal_on_every_python_that_is_here(pytho
     assert printed == [digest_of_source(path.read_text(encoding="utf-8")) for path in SOURCES]
 
 
+@pytest.mark.slow
 @given(st.sampled_from(SOURCES), st.data())
 def test_comments_docstrings_and_layout_change_no_digest(path: Path, data: st.DataObject) -> None:
     source = path.read_text(encoding="utf-8")
@@ -126,6 +128,7 @@ def mutate(node: ast.AST) -> None:
             node.value = 7 if node.value != 7 else 8
 
 
+@pytest.mark.slow
 @given(st.sampled_from([path for path in SOURCES if list(mutations(ast.parse(path.read_text())))]), st.data())
 def test_any_change_of_a_name_a_number_or_an_operator_changes_the_digest(path: Path, data: st.DataObject) -> None:
     source = path.read_text(encoding="utf-8")

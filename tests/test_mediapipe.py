@@ -21,6 +21,8 @@ from tests.test_evaluate import CONFIG, KEYS, write_model
 from tests.test_score import quantized_output
 from tests.tiny_models import backbone, head, pictures, pixel_model
 
+pytestmark = pytest.mark.slow
+
 PIXELS = 224
 LABELS = ["ant", "café au lait", "日本"]
 

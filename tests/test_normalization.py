@@ -27,6 +27,7 @@ def expected(mean, std, channels):
     return numbers[..., ::-1] if channels == "bgr" else numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", ["rgb", "bgr"])
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_an_efficientnet_lite_sees(settings, channels):
@@ -36,6 +37,7 @@ def test_an_efficientnet_lite_sees(settings, channels):
     np.testing.assert_allclose(seen, expected(**settings, channels=channels), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", ["rgb", "bgr"])
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_a_model_of_ones_own_sees(tmp_path, settings, channels):

@@ -379,6 +379,7 @@ def extractor():
     return keras.Model(image, keras.layers.Conv2D(8, 3, 2, activation="relu", padding="same")(image))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["keras", "saved_model"])
 def test_a_model_of_ones_own(extractor, tmp_path, form, capfd):
     path = tmp_path / ("own.keras" if form == "keras" else "own")

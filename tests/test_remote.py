@@ -15,6 +15,8 @@ from tests import stub_stages
 from tests.sandbox import Sandbox
 from tests.stub_stages import SCHEME
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("dvc_s3", reason="dvc-s3 is not installed (make setup-dev)")
 boto3 = pytest.importorskip("boto3", reason="moto[server] is not installed (make setup-dev)")
 moto_server = pytest.importorskip("moto.server", reason="moto[server] is not installed (make setup-dev)")

@@ -45,6 +45,7 @@ def test_all_pictures_are_written_and_no_other_file(results: Path) -> None:
     assert sorted(path.name for path in layout.PICTURES.parent.iterdir()) == ["evaluation", "pictures"]
 
 
+@pytest.mark.slow
 def test_equal_results_give_equal_bytes(results: Path) -> None:
     assert pictures(stage("int8")) == pictures(stage("int8"))
 

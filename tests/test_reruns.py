@@ -24,6 +24,8 @@ from pipeline.files import layout
 from pipeline.tools import reruns
 from tests.conftest import PROJECT
 
+pytestmark = pytest.mark.slow
+
 PARAMS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
 STAGES: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 ALWAYS = {"check"}  # reads all of params.yaml and conf/, so every edit runs it

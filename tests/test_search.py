@@ -127,6 +127,7 @@ def test_present_settings_outside_the_space_are_no_point(folder: Path) -> None:
     assert present_point(space(), PARAMS | {"training": PARAMS["training"] | {"steps": 5}}) is None
 
 
+@pytest.mark.slow
 def test_the_result_says_how_to_make_it_real(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_text(Path("params.yaml"), yaml.safe_dump(PARAMS | {"choose": {"size_bytes": 2 * 2**20}}))
     study = run(space(8), FakeWorkshop())
@@ -223,6 +224,7 @@ def shop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[st
     assert Path.cwd() == folder
 
 
+@pytest.mark.slow
 def test_a_workshop_gives_figures_and_makes_things_once(
     shop: Callable[[str], Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,8 @@ from tests import stub_stages
 from tests.sandbox import Sandbox
 from tests.stub_stages import SCHEME
 
+pytestmark = pytest.mark.slow
+
 MAX_WAIT_SECONDS = 600  # after that the queue is taken for dead
 
 

@@ -99,6 +99,7 @@ def no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.choosing.latency.measure_in_turns", measured)
 
 
+@pytest.mark.slow
 def test_a_sweep_compares_and_leaves_the_folder_as_it_was(
     repository: Sandbox, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +121,7 @@ def test_a_sweep_compares_and_leaves_the_folder_as_it_was(
     assert f"To use it: `backbone: {LITE0}` and `deploy: float32` in params.yaml" in told.out
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_run_again_and_what_fails_costs_no_other(
     repository: Sandbox, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,12 +134,14 @@ def test_what_is_there_is_not_run_again_and_what_fails_costs_no_other(
     assert f"Chosen: {LITE0} float32" in told.out
 
 
+@pytest.mark.slow
 def test_the_table_as_json_is_all_that_stdout_gets(repository: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
     sweep(SweepConfig([LITE0], [None], ["float32"]), as_json=True)
     (row,) = json.loads(capfd.readouterr().out)
     assert (row["backbone"], row["accuracy"], row["latency_ms_p50"], row["is_on_front"]) == (LITE0, 0.9, 1.0, True)
 
 
+@pytest.mark.slow
 def test_metrics_and_files_of_experiments_are_read(repository: Sandbox) -> None:
     name = repository.output("git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps").split()[0]
     assert metrics_of([name, "another"])[name]["float32"]["scheme"] == "float32"
@@ -151,6 +155,7 @@ def test_metrics_and_files_of_experiments_are_read(repository: Sandbox) -> None:
         file_of(name, str(layout.model("int8")))
 
 
+@pytest.mark.slow
 def test_the_fingerprint_tells_apart_what_gives_other_metrics(
     repository: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +180,7 @@ def test_a_folder_without_git_is_refused(folder: Path) -> None:
         refuse_what_git_does_not_know()
 
 
+@pytest.mark.slow
 def test_an_unknown_backbone_is_refused_before_anything_runs(repository: Sandbox) -> None:
     before = runs(repository)
     with pytest.raises(PipelineError, match="backbone: resnet"):
@@ -182,6 +188,7 @@ def test_an_unknown_backbone_is_refused_before_anything_runs(repository: Sandbox
     assert runs(repository) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_reaches_an_experiment_only_in_its_own_checkout(signal_number: int, tmp_path: Path) -> None:
     script = f"""
@@ -256,6 +263,7 @@ def test_ranges_that_cannot_be_searched_are_refused(change: dict[str, Any], mess
         SearchConfig([LITE0], [None], ["float32"], **(valid | counts | change))
 
 
+@pytest.mark.slow
 def test_the_command_tells_what_is_wrong(repository: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "sweep_config", lambda: SweepConfig([], [None], ["float32"]))
     done = CliRunner().invoke(viewfinder, ["sweep"])
@@ -276,6 +284,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_an_experiment_of_dvc_and_leaves_params_as_they_were(repository: Sandbox, tmp_path: Path) -> None:
     before, log = Path("params.yaml").read_text(), tmp_path / "log"
     write_text(Path("evaluate.py"), SLOW.replace("sys.argv[1]", repr(str(log))))

@@ -48,6 +48,7 @@ def test_a_head_learns_and_its_file_holds_the_best_checkpoint(folder: Path) -> N
     assert list((layout.TENSORBOARD / "int8").rglob("events.out.tfevents.*"))
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_bytes_and_other_seeds_others(folder: Path) -> None:
     def file(seed: int) -> bytes:
         config = replace(tiny_project.TRAINING, seed=seed)
@@ -59,6 +60,7 @@ def test_equal_seeds_give_equal_bytes_and_other_seeds_others(folder: Path) -> No
     assert file(3) != file(4)
 
 
+@pytest.mark.slow
 def test_class_balance_gives_rare_labels_their_say(folder: Path) -> None:
     def share_of_rare(class_balance: bool) -> float:
         config = replace(tiny_project.TRAINING, class_balance=class_balance, steps=200)
@@ -87,6 +89,7 @@ def test_examples_are_frames_and_copies_to_train_but_frames_alone_to_validate(fo
     assert counts == {"train": 2 * 2 * tiny_project.NUM_FRAMES, "validation": 2 * tiny_project.NUM_FRAMES}
 
 
+@pytest.mark.slow
 def test_features_in_a_file_train_the_very_same_head(folder: Path) -> None:
     examples, validation = blobs((40, 40)), blobs((9, 9), 1)
     files = [FeatureFile(folder), FeatureFile(folder)]
@@ -137,6 +140,7 @@ def test_the_file_is_what_safetensors_says_it_is(folder: Path) -> None:
     assert {name: array.shape for name, array in load_file("head").items()} == {"weights": (4, 2), "bias": (2,)}
 
 
+@pytest.mark.slow
 def test_equal_heads_give_equal_bytes_in_every_process() -> None:
     code = "import sys, tests.test_train as t; sys.stdout.buffer.write(t.to_bytes(t.some_head()))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == to_bytes(some_head())

@@ -486,6 +486,7 @@ def check_every_rate(clip):
         assert all(np.array_equal(a.image, b.image) for a, b in zip(found, expected, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*PLANNED_CLIPS, *REFRESHED_CLIPS, *OTHER_CLIPS])
 def test_low_rates_give_what_decoding_everything_gives(tmp_path, name):
     codec, options = (PLANNED_CLIPS | REFRESHED_CLIPS | OTHER_CLIPS)[name]
@@ -499,6 +500,7 @@ def test_low_rates_of_a_variable_rate(tmp_path, name):
     check_every_rate(write_clip(tmp_path / name, predictable(), codec=codec, pts_ms=pts_ms, options=options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["closed.mp4", "open.mp4", "closed-hevc.mp4", "open-hevc.mov", "open.mkv"])
 @pytest.mark.parametrize("edit", ["trimmed", "fragmented", "joined"])
 def test_low_rates_of_an_edited_clip(tmp_path, name, edit):
@@ -580,6 +582,7 @@ def test_high_rates_are_decoded_in_full(tmp_path, num_decoded):
     assert num_decoded == {"by plan": 0, "all": 30}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "options"),
     [

@@ -162,6 +162,7 @@ def published_by_keras(name, monkeypatch):
     return asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v3_small", "resnet50"])
 def test_fetches_what_keras_would_fetch(name, monkeypatch):
     asked = published_by_keras(name, monkeypatch)
