@@ -97,5 +97,6 @@ clean: setup  ## Remove what `dvc repro` brings back, and nothing else
 	@$(BIN)/viewfinder clean
 
 clean-all: setup  ## Remove also models/deployed, trials, caches and .venv; lists them and asks first
+	@echo "$(VENV) goes, too."
 	@$(BIN)/viewfinder clean --all
 	rm -rf $(VENV)

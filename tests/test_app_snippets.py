@@ -21,6 +21,8 @@ PAGES = {name: (PROJECT / f"docs/pages/app/{name}.md").read_text(encoding="utf-8
 LITERT, MEDIAPIPE = re.findall(r"```python\n(.*?)```", PAGES["desktop"], re.DOTALL)
 (DOWNLOAD,) = re.findall(r"```python\n(.*?)```", PAGES["index"], re.DOTALL)
 
+ORIENTATION = 0x0112  # an EXIF tag
+
 
 def run(code: str) -> dict[str, object]:
     names: dict[str, object] = {}
@@ -30,11 +32,13 @@ def run(code: str) -> dict[str, object]:
 
 @pytest.fixture
 def photo(folder: Path) -> np.ndarray:
-    """Deploy a tiny model and lay a photo beside it."""
+    """Deploy a tiny model, lay a photo beside it that is stored on its side, as phones do, and return it upright."""
     deploy_tiny("int8")
-    Image.fromarray(tiny_project.picture(1, 7)).save("photo.jpg")
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.fromarray(np.rot90(tiny_project.picture(1, 7))).save("photo.jpg", exif=exif)
     with Image.open("photo.jpg") as picture:
-        return np.array(picture)
+        return np.rot90(np.array(picture), -1)
 
 
 def expected(photo: np.ndarray) -> np.ndarray:

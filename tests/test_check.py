@@ -241,6 +241,9 @@ def test_what_changed_is_told_by_its_full_name_with_both_values(folder: Path) ->
     kept = {"deploy": "int8", "frames": {"width": 640, "gone": 1}}
     lock.write_text(yaml.safe_dump({"stages": {"check": {"params": {"params.yaml": kept}}}}))
     assert changes(kept, lock) == []
+    lock.write_text("stages: {check: {params: {params.yaml: {rate: 1e-05}}}}")
+    assert changes({"rate": 1e-05}, lock) == []
+    lock.write_text(yaml.safe_dump({"stages": {"check": {"params": {"params.yaml": kept}}}}))
     now = {"deploy": "int8", "frames": {"width": 320, "new": None}}
     assert changes(now, lock) == [
         "frames.width: 640 -> 320",

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -187,3 +188,10 @@ def test_a_damaged_byte_never_ends_in_another_error(position: int, value: int) -
         file.flush()
         with contextlib.suppress(ModelError):
             assert read_head(Path(file.name)).weights.shape == (4, 2)
+
+
+def test_tensorboard_starts() -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "tensorboard.main", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\d+\.\d+", done.stdout, re.MULTILINE)

@@ -208,9 +208,10 @@ def clean(everything: bool, yes: bool) -> None:
     found = removals(everything=everything)
     _print("".join(f"{removal}\n" for removal in found) or "nothing to remove\n")
     question = f"Remove these {total_megabytes(found):,.1f} MB?"
-    if found and (yes or not everything or click.confirm(question, err=True)):
-        for removal in found:
-            remove(removal)
+    if found and everything and not yes:
+        click.confirm(question, err=True, abort=True)  # whoever goes on after this command must not, after a no
+    for removal in found:
+        remove(removal)
 
 
 @viewfinder.command(cls=Tool, needs_project=False)
