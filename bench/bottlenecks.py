@@ -212,7 +212,7 @@ CONTENDERS: dict[str, Callable[[], Round]] = {
 # Measuring
 
 
-def prepare(folder: Path, width_pixels: int | None) -> int:
+def prepare(folder: Path, num_takes: int | None, width_pixels: int | None) -> int:
     """Fill a folder with what all contenders read; return the number of frames."""
     source = workspace()
     (folder / "data").mkdir(parents=True)
@@ -220,7 +220,7 @@ def prepare(folder: Path, width_pixels: int | None) -> int:
     (folder / layout.CALIBRATION).symlink_to(PROJECT / layout.CALIBRATION)
     write_bytes(folder / layout.CONVERTED_BACKBONE, (source / layout.CONVERTED_BACKBONE).read_bytes())
     blocks, num_frames = [], 0
-    for take in read_takes(source / layout.SPLITS):
+    for take in read_takes(source / layout.SPLITS)[:num_takes]:
         frames = read_parquet(source / layout.FRAMES / take.table)
         images = [scaled(image, width_pixels) for image in frames["image"].to_pylist()]
         table = pa.table([frames["frame_id"], frames["pts_seconds"], images], schema=FRAMES)
@@ -303,7 +303,7 @@ def compare(folder: Path, names: list[str], num_rounds: int, num_frames: int) ->
 
 
 def same_features(folder: Path, names: list[str]) -> None:
-    """Print how far the contenders' features lie from ours: all run the same backbone on the same pictures."""
+    """Print how far the contenders' features lie from ours: the backbone is the same, TensorFlow scales otherwise."""
     tables = [take.table for take in read_takes(folder / layout.SPLITS)]
     read: dict[str, Callable[[], np.ndarray]] = {
         "keras": lambda: np.load(folder / "keras.npy"),
@@ -327,6 +327,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.bottlenecks", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="how often each contender runs (default: %(default)s)")
+    parser.add_argument("--takes", type=int, help="frames of so many takes (default: all)")
     parser.add_argument("--width", type=int, help="scale the frames to so many pixels first (default: as they are)")
     parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
     parser.add_argument("--worker", choices=list(CONTENDERS), help=argparse.SUPPRESS)
@@ -337,7 +338,7 @@ def main() -> None:
     names = [name for name in arguments.only if name != "openvino" or find_spec("openvino")]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "project"
-        num_frames = prepare(folder, arguments.width)
+        num_frames = prepare(folder, arguments.takes, arguments.width)
         packages = ["ai-edge-litert", "tensorflow", "keras", *(["openvino"] if "openvino" in names else [])]
         print(
             f"{', '.join(f'{name} {version(name)}' for name in packages)}, {os.cpu_count()} CPUs, {platform.machine()}"

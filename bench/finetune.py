@@ -2,7 +2,7 @@
 
 On the project's frames (those of a finished `dvc repro`, else they are made in the temporary folder) runs the stages
 from `augment` to `evaluate`, as dvc.yaml does, with three settings: the head alone, fine-tuning, and fine-tuning with
-pruning. Everything else is what params.yaml says, but for `--epochs`. Each is repeated on several splits (the takes of
+pruning. Everything else is what params.yaml says. Each is repeated on several splits (the takes of
 a label change places), as few takes are tested in one. A cell is the mean over splits and its standard error; what each
 split gave goes to standard error.
 """
@@ -61,26 +61,26 @@ def settings(params: dict[str, Any], pruning_percent: float) -> dict[str, dict[s
     return found
 
 
-def rotated(source: Path, number: int) -> list[Block]:
+def rotated(source: Path, number: int, num_takes: int | None) -> list[Block]:
     """Return a split of whole takes: of each label one take is tested, one validates, and both differ by number."""
     blocks: list[Block] = []
     by_label: dict[str, list[Block]] = {}
     for take in read_takes(source / layout.SPLITS):
         whole = replace(take.blocks[0], start=0.0, end=1.0)
         by_label.setdefault(take.label, []).append(whole)
-    for takes in by_label.values():
-        takes.sort(key=lambda block: block.sha256)
+    for of_label in by_label.values():
+        takes = sorted(of_label, key=lambda block: block.sha256)[:num_takes]
         parts = {number % len(takes): TEST, (number + 1) % len(takes): VALIDATION}
         blocks += [replace(block, part=parts.get(i, TRAIN)) for i, block in enumerate(takes)]
     return blocks
 
 
-def prepare(folder: Path, source: Path, params: dict[str, Any], split: int) -> None:
+def prepare(folder: Path, source: Path, params: dict[str, Any], blocks: list[Block]) -> None:
     """Make a project that looks like one after the stage `backbone`, from the frames and the backbone of another."""
     for path in (layout.FRAMES, layout.CALIBRATION, layout.CONVERTED_BACKBONE):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).symlink_to(source / path)
-    write_splits(folder / layout.SPLITS, rotated(source, split))
+    write_splits(folder / layout.SPLITS, blocks)
     write_params(folder, params)
 
 
@@ -141,6 +141,7 @@ def main() -> None:
     )
     parser.add_argument("--splits", type=int, default=3, help="how many splits (default: %(default)s)")
     parser.add_argument("--pruning-percent", type=float, default=50, help="default: %(default)s")
+    parser.add_argument("--takes", type=int, help="of each label, at least 3 (default: all)")
     parser.add_argument("--epochs", type=int, help="of fine-tuning (default: as params.yaml says)")
     arguments = parser.parse_args()
     variants = settings(project_params(), arguments.pruning_percent)
@@ -154,7 +155,7 @@ def main() -> None:
         for split in range(arguments.splits):
             for name, params in variants.items():
                 folder = Path(temporary) / f"{split} {name}"
-                prepare(folder, source, params, split)
+                prepare(folder, source, params, rotated(source, split, arguments.takes))
                 for scheme, row in measure(folder).items():
                     figures = ", ".join(f"{key} {value:.3g}" for key, value in row.items())
                     print(f"split {split}, {name}, {scheme}: {figures}", file=sys.stderr, flush=True)
