@@ -119,6 +119,7 @@ def test_an_architecture_without_widths_has_none(name: str) -> None:
         resolve(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["resnet", "efficientnet_lite", "efficientnet_lite00", "../train", "", "None", "Mobilenet_v1"]
 )

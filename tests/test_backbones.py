@@ -172,6 +172,7 @@ def test_converted_file_has_builtin_operations_only(lite0_tflite):
     assert all(code.customCode is None for code in model.operatorCodes)
 
 
+@pytest.mark.slow
 def test_converted_file_takes_plain_bytes_and_gives_features(lite0_tflite):
     interpreter = Interpreter(model_content=lite0_tflite)
     assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["image"], "outputs": ["features"]}}

@@ -57,6 +57,7 @@ def test_unknown_backbone_names_key_value_and_choices(params: dict[str, Any]) ->
     assert "efficientnet_lite1[_<pixels>], pixels 240 or any from 32" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [None, 224, ["efficientnet_lite0"], {"efficientnet_lite0": 224}])
 def test_a_backbone_that_is_no_name(params: dict[str, Any], value: object) -> None:
     assert f"backbone: {value}\n  expected: one of these" in refusal(params | {"backbone": value})
@@ -97,6 +98,7 @@ def test_unknown_resize(params: dict[str, Any]) -> None:
     assert "resize: squash\n  expected: one of stretch, crop, pad" in refusal(params | {"resize": "squash"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value", "kind"),
     [

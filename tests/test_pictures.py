@@ -73,7 +73,10 @@ def test_confusion_counts_rows_by_what_a_frame_shows(monkeypatch: pytest.MonkeyP
     assert [text.get_text() for text in ticks] == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("labels", [LABELS[:2], LABELS, [f"label {i}" for i in range(40)]])
+MANY_LABELS = pytest.param([f"label {i}" for i in range(40)], marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("labels", [LABELS[:2], LABELS, MANY_LABELS])
 def test_confusion_matrices_fit_whatever_the_labels(labels: list[str]) -> None:
     tables = {"float32": predictions(labels), "int8 (deployed)": predictions(labels)}
     png = confusion_matrices(tables, labels)

@@ -50,6 +50,7 @@ def test_equal_results_give_equal_bytes(results: Path) -> None:
     assert pictures(stage("int8")) == pictures(stage("int8"))
 
 
+@pytest.mark.slow
 def test_float32_deployed_is_shown_alone(results: Path) -> None:
     alone, both = pictures(stage("float32")), pictures(stage("int8"))
     for name in ("confusion.png", "reliability.png"):

@@ -1,5 +1,6 @@
 """Which frames of a take belong to which part, for any blocks and any length."""
 
+from itertools import chain, cycle, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,16 @@ def test_parts_of_a_cut_take_are_disjoint_and_complete_but_for_the_gaps(
     in_a_gap = [any(low - 1e-3 <= percent <= high + 1e-3 for low, high in ends) for percent in missing_percent]
     assert all(in_a_gap)
     assert len(missing_percent) >= sum(max(0, int((high - low) / 100 * num_frames) - 1) for low, high in ends)
+
+
+@given(st.lists(st.floats(0, 1) | st.sampled_from([0.25, 0.5, 0.75])), st.lists(st.sampled_from(PARTS)), LENGTHS)
+def test_blocks_that_share_their_ends_give_each_frame_to_one_part(
+    cuts: list[float], parts: list[str], num_frames: int
+) -> None:
+    spans = pairwise(sorted({0.0, *cuts, 1.0}))
+    blocks = [Block("", "", "", "", part, *span) for part, span in zip(chain(parts, cycle(PARTS)), spans, strict=False)]
+    found = [take_of(blocks).indices_of_part(part, num_frames).tolist() for part in PARTS]
+    assert sorted(chain(*found)) == list(range(num_frames))
 
 
 @given(LENGTHS)
