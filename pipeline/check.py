@@ -7,8 +7,9 @@ that does not exist would be found out after minutes, and by DVC, which does not
 
 import importlib
 import pkgutil
+import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -20,7 +21,7 @@ from pipeline.config.backbone_names import overrides as backbone_overrides
 from pipeline.config.backbone_names import resolve
 from pipeline.config.choose import read_targets
 from pipeline.config.composing import composed
-from pipeline.config.plain import CONF_FOLDER, PARAMS, load
+from pipeline.config.plain import CONF_FOLDER, PARAMS, leaves, load, read_plain
 from pipeline.config.quantization import QuantizationConfig
 from pipeline.config.quantize import QuantizeStage
 from pipeline.config.ranges import one_of
@@ -32,6 +33,8 @@ from pipeline.files.os_errors import telling_os_errors
 _OF_A_SCHEME = ("quantization", "scheme")  # what dvc.yaml's matrix gives a stage
 _READ_BY_TOOLS = ("choose",)
 _LOCK = Path("dvc.lock")
+_SCHEME_NAME = re.compile(r"[a-z0-9_]+")
+_NAMES_OF_BACKBONES = ("converted", "tuned")  # in models/backbone/, beside the schemes'
 
 
 def schemas() -> dict[str, type[Any]]:
@@ -56,6 +59,7 @@ def check(params: Mapping[str, Any]) -> None:
     """
     check_keys(params)
     check_choices(params)
+    check_conf(schemas())
     for name, schema in schemas().items():
         check_stage(name, schema, params, layout.REFERENCE_SCHEME)
     for scheme in params["quantization"]:  # one stage is enough to see what is wrong with its file
@@ -86,6 +90,7 @@ def check_choices(params: Mapping[str, Any]) -> None:
         raise _wrong(f"`quantization: {schemes}`", "each scheme once", "remove the repetition")
     for scheme in schemes:
         one_of("quantization", scheme, choices_of("quantization"))
+        check_scheme_file(scheme)
     resolve(str(params["backbone"]))
     one_of("resize", params["resize"], RESIZE_CHOICES)
     one_of("engine", str(params["engine"]), choices_of("engine"))
@@ -104,6 +109,30 @@ def check_choices(params: Mapping[str, Any]) -> None:
         )
 
 
+def check_scheme_file(scheme: str) -> None:
+    """Refuse a scheme whose name or file misleads DVC, which tracks that one file and fills the name into paths."""
+    file = f"conf/quantization/{scheme}.yaml"
+    if not _SCHEME_NAME.fullmatch(scheme) or scheme in _NAMES_OF_BACKBONES:
+        raise ConfigurationError(
+            found=f"a scheme called `{scheme}`",
+            expected=f"small letters, digits and _, and none of {', '.join(_NAMES_OF_BACKBONES)}",
+            remedy=f"rename {file}, and its `scheme:`",
+        )
+    found = read_plain(f"quantization/{scheme}.yaml", QuantizationConfig).scheme
+    if found != scheme:
+        raise ConfigurationError(
+            found=f"{file}: `scheme: {found}`",
+            expected=f"`scheme: {scheme}`, the name of the file: results are kept under it",
+            remedy="correct it",
+        )
+
+
+def check_conf(stages: Iterable[str]) -> None:
+    """Refuse files of conf/ that DVC would track without seeing what comes of them."""
+    for stage in stages:
+        load(CONF_FOLDER / f"{stage}.yaml")
+
+
 def choices_of(group: str) -> list[str]:
     """Return the names of the files in a folder of conf/."""
     return sorted(path.stem for path in (CONF_FOLDER / group).glob("*.yaml"))
@@ -120,23 +149,17 @@ def changes(params: Mapping[str, Any], lock: Path) -> list[str]:
     """Return what differs from the parameters of the last check, which DVC keeps: "training.steps: 1000 -> 500".
 
     `dvc status` names the section alone. Values that are written alike are the same: this reader, the only one that is
-    quick enough for a long lock, takes 1e-05 for text.
+    quick enough for a long lock, takes 1e-05 for text. Of a lock that cannot be read, nothing is known.
     """
-    if not lock.is_file():
+    try:
+        stages = yaml.load(lock.read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"]
+        before = leaves(stages["check"]["params"][str(PARAMS)])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
         return []
-    kept = yaml.load(lock.read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"]
-    before, now = _leaves(kept.get("check", {}).get("params", {}).get(str(PARAMS), {})), _leaves(params)
+    now = leaves(params)
     names = [*now, *(name for name in before if name not in now)]
-    told = {name: (before.get(name, "nothing"), now.get(name, "nothing")) for name in names} if before else {}
-    return [f"{name}: {old} -> {new}" for name, (old, new) in told.items() if old != new and str(old) != str(new)]
-
-
-def _leaves(values: Mapping[str, Any], above: str = "") -> dict[str, object]:
-    """Return every value that is no section itself by its full name."""
-    found: dict[str, object] = {}
-    for key, value in values.items():
-        found |= _leaves(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
-    return found
+    told = {name: (str(before.get(name, "nothing")), str(now.get(name, "nothing"))) for name in names}
+    return [f"{name}: {old} -> {new}" for name, (old, new) in told.items() if old != new]
 
 
 def remove_metrics_of_others(schemes: Collection[str]) -> None:

@@ -14,11 +14,8 @@ from pipeline.config.application import print_error
 from pipeline.errors import PipelineError
 from pipeline.files import layout, write_text
 from pipeline.files.os_errors import telling_os_errors
-from pipeline.keys.libraries import locked_versions
-from pipeline.keys.usage import modules, usage_of
-
-# The second names what extras bring, which a stage may import, too.
-LOCKS = (Path("requirements.lock"), Path("requirements-dev.lock"))
+from pipeline.keys.description import description
+from pipeline.keys.usage import modules
 
 
 def code() -> None:
@@ -33,12 +30,6 @@ def stages() -> list[str]:
     """Return the names of the stages, which are the modules in pipeline/ itself; sorted."""
     below = (name.removeprefix("pipeline.") for name in modules() if name.count(".") == 1)
     return [name for name in below if not name.startswith("_") and _file_of(name).is_file()]
-
-
-def description(stage: str) -> dict[str, object]:
-    """Return what tells one stage's code from another: digests by module, locked versions by library."""
-    usage = usage_of(f"pipeline.{stage}")
-    return {"modules": dict(usage.modules), "libraries": locked_versions(usage.libraries, LOCKS)}
 
 
 def _file_of(name: str) -> Path:

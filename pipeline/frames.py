@@ -5,6 +5,7 @@ Frames are sampled by presentation time, upright, scaled down, and kept as JPEG 
 files would cost DVC more than the decoding.
 """
 
+from dataclasses import asdict
 from functools import partial
 
 from pipeline.config.application import run_stage
@@ -43,12 +44,12 @@ def check_parts(takes: list[Take]) -> None:
 
 
 def _job(take: Take, config: FramesConfig) -> TakeJob:
-    settings: dict[str, float] = {"width": config.width, "jpeg_quality": config.jpeg_quality}
+    settings = asdict(config)
     if take.path.is_dir() or is_photo(take.path):
         files = Source(take.label, take.path).files
         compute = partial(frames_of_photos, take.path, files, take.sha256, config)
+        del settings["per_second"]  # photos have no time
     else:
-        settings["per_second"] = config.per_second
         compute = partial(frames_of_video, take.path, take.sha256, config)
     depends_on = {"take": take.sha256, "settings": settings}
     return TakeJob.of(f"{take.label}/{take.name}", take.table, compute, depends_on)

@@ -22,6 +22,7 @@ from pipeline.images.calibration import read_calibration
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.keys.key import key_of
+from pipeline.keys.processor import processor_features
 from pipeline.litert.interpreter import Model
 from pipeline.litert.model_file import check_builtin, check_scheme
 from pipeline.takes.cache import project_cache
@@ -108,6 +109,7 @@ def _quantized(content: bytes, config: QuantizationConfig, calibration: npt.NDAr
         "model": sha256_of_bytes(content),
         "scheme": asdict(config),
         "calibration": [calibration.shape, sha256_of_bytes(calibration.tobytes())],
+        "processor": processor_features(),
     }
     cache, key = project_cache(), key_of(quantized_by, depends_on)
     kept = cache.get(key)

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import shutil
@@ -9,11 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
+import pipeline.check as check_module
 from pipeline.check import changes, check, choices_of, remove_metrics_of_others
 from pipeline.config import composing, plain
 from pipeline.config.plain import CONF_FOLDER, load
 from pipeline.errors import ConfigurationError
 from pipeline.files import layout, write_text
+from pipeline.keys.description import LOCKS, description
 from tests.conftest import PROJECT
 
 
@@ -28,7 +31,7 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of conf/ that stages are composed from."""
     folder = tmp_path / "conf"
     shutil.copytree(CONF_FOLDER, folder)
-    for module in (plain, composing):
+    for module in (plain, composing, check_module):
         monkeypatch.setattr(module, "CONF_FOLDER", folder)
     return folder
 
@@ -202,12 +205,12 @@ def test_a_message_names_a_file_as_git_knows_it(tmp_path: Path, monkeypatch: pyt
     [
         ("frames.yaml", "jpeg_quality: 95", "jpeg_quality: much", "conf/frames.yaml: (.|\n)*a value of type int"),
         ("frames.yaml", "jpeg_quality: 95", "quality: 95", "conf/frames.yaml: unknown key `frames.quality`"),
-        ("augment.yaml", "hue_degrees: 8 ", "hue_degrees: [", "the configuration of `augment` does not compose"),
+        ("augment.yaml", "hue_degrees: 8 ", "hue_degrees: [", "conf/augment.yaml is no valid YAML"),
         (
             "quantization/int8.yaml",
             "kind: static",
             "kinds: static",
-            "conf/quantization/int8.yaml: unknown key `quantization.kinds`",
+            "conf/quantization/int8.yaml: Key 'kinds' not in 'QuantizationConfig'",
         ),
         (
             "engine/local.yaml",
@@ -219,7 +222,7 @@ def test_a_message_names_a_file_as_git_knows_it(tmp_path: Path, monkeypatch: pyt
             "split.yaml",
             "block_gap_percent: 5",
             "block_gap_percent: ${seed}",
-            "`split.block_gap_percent`: Interpolation key 'seed'",
+            r"conf/split.yaml holds `split.block_gap_percent: \$\{seed\}`",
         ),
     ],
 )
@@ -231,6 +234,45 @@ def test_a_fault_in_conf_names_the_file_and_the_key(
     assert old in text
     path.write_text(text.replace(old, new))
     assert re.search(message, refusal(params)), refusal(params)
+
+
+def test_a_scheme_file_says_its_own_name(params: dict[str, Any], conf: Path) -> None:
+    shutil.copy(conf / "quantization/int8.yaml", conf / "quantization/int8b.yaml")
+    message = refusal(params | {"quantization": ["float32", "int8b"], "deploy": "float32"})
+    assert "conf/quantization/int8b.yaml: `scheme: int8`\n  expected: `scheme: int8b`" in message
+
+
+def test_a_scheme_that_inherits_from_another_is_refused(params: dict[str, Any], conf: Path) -> None:
+    (conf / "quantization/int8b.yaml").write_text("defaults: [int8, _self_]\nscheme: int8b\n")
+    message = refusal(params | {"quantization": ["float32", "int8b"], "deploy": "float32"})
+    assert "conf/quantization/int8b.yaml: Key 'defaults' not in 'QuantizationConfig'" in message
+
+
+@pytest.mark.parametrize("name", ["tuned", "converted", "my int", "Int8"])
+def test_a_scheme_with_a_name_that_misleads(params: dict[str, Any], conf: Path, name: str) -> None:
+    shutil.copy(conf / "quantization/int8.yaml", conf / f"quantization/{name}.yaml")
+    message = refusal(params | {"quantization": ["float32", name], "deploy": "float32"})
+    assert f"a scheme called `{name}`\n  expected: small letters, digits and _" in message
+
+
+def test_values_behind_values_are_refused(folder: Path) -> None:
+    Path("params.yaml").write_text("frames:\n  width: ${oc.env:W}\n")
+    with pytest.raises(
+        ConfigurationError, match=r"params\.yaml holds `frames\.width: \$\{oc\.env:W\}`\n(.|\n)*as it stands"
+    ):
+        load(Path("params.yaml"))
+    Path("params.yaml").write_text("a: &a\n  b: *a\n")
+    with pytest.raises(ConfigurationError, match=r"params\.yaml holds a section within itself"):
+        load(Path("params.yaml"))
+
+
+BROKEN_LOCKS = ["", "<<<<<<< HEAD\n", "stages:\n", "stages: {check: }", "stages: {check: {params: {params.yaml: }}}"]
+
+
+@pytest.mark.parametrize("text", BROKEN_LOCKS)
+def test_of_a_lock_that_cannot_be_read_nothing_is_known(folder: Path, text: str) -> None:
+    Path("dvc.lock").write_text(text)
+    assert changes({"seed": 1}, Path("dvc.lock")) == []
 
 
 def test_an_engine_that_does_not_exist(params: dict[str, Any]) -> None:
@@ -274,3 +316,40 @@ def test_the_command_prints_no_traceback_and_fails(folder: Path) -> None:
     assert run.returncode == ConfigurationError.exit_status
     assert "check: resize: squash" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+# A stage that lets somebody edit params.yaml while it runs, if told to.
+EDITING = """
+from pathlib import Path
+from pipeline.config.application import run_stage
+from pipeline.config.split import SplitStage
+def stage(config):
+    path = Path("params.yaml")
+    path.write_text(path.read_text().replace({old!r}, {new!r}))
+run_stage("split", SplitStage, stage)
+"""
+
+
+def run_split(old: str, new: str) -> "subprocess.CompletedProcess[str]":
+    Path("params.yaml").write_text((PROJECT / "params.yaml").read_text())
+    code = EDITING.format(old=old, new=new)
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_stage_whose_parameters_are_edited_while_it_runs_fails(folder: Path) -> None:
+    done = run_split("test_percent: 10", "test_percent: 20")
+    assert done.returncode == ConfigurationError.exit_status
+    assert "split: params.yaml was edited while the stage ran" in done.stderr
+    assert run_split("width: 640", "width: 320").returncode == 0  # which `split` does not read
+
+
+def test_a_stage_runs_no_other_code_than_dvc_was_told_of(folder: Path) -> None:
+    for lock in LOCKS:
+        shutil.copy(PROJECT / lock, folder)
+    write_text(layout.code("split"), "{}")
+    done = run_split("", "")
+    assert done.returncode == ConfigurationError.exit_status
+    assert "split: the code of `split` has changed since the stage `code` described it (build/code/" in done.stderr
+    write_text(layout.code("split"), json.dumps(description("split")))
+    assert run_split("", "").returncode == 0

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.code import LOCKS, code, description, stages
+from pipeline.code import code, stages
 from pipeline.errors import ConfigurationError
 from pipeline.files import layout
+from pipeline.keys.description import LOCKS, description
 from pipeline.keys.usage import usage_of
 from tests.conftest import PROJECT
 

@@ -169,3 +169,17 @@ def test_text_is_utf8_whatever_the_locale_says() -> None:
     unsaid = re.compile(r"\.read_text\(\)|\.write_text\((?!.*encoding=)|\btext=True")
     files = {path: path.read_text(encoding="utf-8") for path in (PROJECT / "pipeline").rglob("*.py")}
     assert {path.name for path, text in files.items() if unsaid.search(text)} == set()
+
+
+def test_keys_see_every_import() -> None:
+    package = PROJECT / "pipeline"
+    files = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert {path.suffix for path in files} == {".py"}  # what else lay there would be in no key
+    assert {path.parent for path in files} == {path.parent for path in files if path.name == "__init__.py"}
+    dynamic = re.compile(r"(?:__import__|import_module\w*)\((?!f\"pipeline\.)[^\n]*")
+    found = {path.relative_to(package).as_posix(): dynamic.findall(path.read_text(encoding="utf-8")) for path in files}
+    # The module that runs, by its own name; constants that the command line's help lists, which no stage runs.
+    assert {name: calls for name, calls in found.items() if calls} == {
+        "config/application.py": ["import_module(spec.name), stage.__name__)"],
+        "tools/cli.py": ["import_module(self._module), self._constant))"],
+    }

@@ -1,3 +1,4 @@
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,13 @@ def test_a_take_that_is_gone_is_named(folder: Path) -> None:
     Path("a.mp4").unlink()
     with pytest.raises(InputError, match=r"a\.mp4 cannot be read \(No such file or directory\)"):
         frames(CONFIG)
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(FramesConfig)])
+def test_another_value_of_any_setting_computes_anew(
+    folder: Path, capsys: pytest.CaptureFixture[str], field: str
+) -> None:
+    write_splits(layout.SPLITS, add("cup", "a.mp4", clip("a.mp4")))
+    frames(CONFIG)
+    frames(replace(CONFIG, frames=replace(CONFIG.frames, **{field: getattr(CONFIG.frames, field) - 1})))
+    assert capsys.readouterr().err.count("1 takes computed, 0 reused") == 2

@@ -8,10 +8,10 @@ from typing import Any
 from dvc.dependency.param import ParamsDependency  # type: ignore[import-untyped]
 from dvc.repo import Repo  # type: ignore[import-untyped]
 
-from pipeline.code import description
 from pipeline.config.plain import CONF_FOLDER, PARAMS, load
 from pipeline.errors import ConfigurationError
 from pipeline.files import sha256_of_file
+from pipeline.keys.description import description
 from pipeline.keys.key import hash_of
 
 # What decides only which results there are, where they go or how they are computed.

@@ -2,12 +2,14 @@
 
 import contextlib
 import importlib
+import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig
@@ -23,8 +25,10 @@ from pipeline.config.composing import (
     typed,
 )
 from pipeline.config.plain import CONF_FOLDER, PARAMS, load
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError, PipelineError
+from pipeline.files import layout
 from pipeline.files.os_errors import telling_os_errors
+from pipeline.keys.description import description
 
 
 def run_stage(
@@ -44,20 +48,22 @@ def run_stage(
             Hydra overrides, before Hydra sees it.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through, which are told below
-    stage = _importable(stage)
+    stage, params, arguments = _importable(stage), dict[str, Any](), sys.argv[1:]
 
     def task(config: DictConfig) -> None:
         with _ending_with_a_message(name):
+            refuse_code_that_dvc_does_not_know(name)
             stage(typed(config))
+            refuse_params_that_changed(schema, params, arguments)
 
     try:
         answer_ctrl_c_by_an_exception()
         with _ending_with_a_message(name):
-            params = load(PARAMS) if PARAMS.exists() else {}
+            params |= load(PARAMS) if PARAMS.exists() else {}
             chosen = given(schema, params, sys.argv[1:])
-            register(name, schema, chosen.values)
             sys.argv[1:] = expanded([*chosen.overrides, *sys.argv[1:]], choices)
             try:
+                register(name, schema, chosen.values)
                 hydra.main(version_base="1.3", config_path=str(CONF_FOLDER), config_name=name)(task)()
             except COMPOSITION_ERRORS as error:
                 raise refusal(error, name, schema, params) from error
@@ -66,6 +72,41 @@ def run_stage(
         sys.stderr.write(f"\n{name}: interrupted; finished takes are kept, `dvc repro` goes on from there\n")
         sys.stderr.flush()
         os._exit(130)  # sys.exit would wait for the threads
+
+
+def refuse_code_that_dvc_does_not_know(name: str) -> None:
+    """Refuse to run other code than the stage `code` has described to DVC: the result would be kept as that code's.
+
+    Raises:
+        ConfigurationError: If the code has changed since.
+    """
+    described = layout.code(name)
+    if described.is_file() and json.loads(described.read_text(encoding="utf-8")) != description(name):
+        raise ConfigurationError(
+            found=f"the code of `{name}` has changed since the stage `code` described it ({described})",
+            expected="the code that DVC knows of",
+            remedy="run `dvc repro`, which describes it anew; before a stage by hand: python -m pipeline.code",
+        )
+
+
+def refuse_params_that_changed(schema: type[Any], before: Mapping[str, Any], arguments: Sequence[str]) -> None:
+    """Refuse a result whose parameters were edited meanwhile: DVC reads them afterwards, and would keep it as theirs.
+
+    Args:
+        schema: The stage's dataclass.
+        before: What params.yaml held when the stage began.
+        arguments: The command line.
+
+    Raises:
+        ConfigurationError: If what the stage takes is another than then.
+    """
+    now = load(PARAMS) if PARAMS.exists() else {}
+    if given(schema, now, arguments) != given(schema, before, arguments):
+        raise ConfigurationError(
+            found=f"{PARAMS} was edited while the stage ran",
+            expected="the values that it began with",
+            remedy="run `dvc repro` again",
+        )
 
 
 def answer_ctrl_c_by_an_exception() -> None:

@@ -99,8 +99,8 @@ def composed(
         PipelineError: If a key is unknown or missing, or a value has the wrong type or is out of its range.
     """
     chosen = given(schema, params, arguments)
-    register(name, schema, chosen.values)
     try:
+        register(name, schema, chosen.values)
         with initialize_config_dir(str(CONF_FOLDER), version_base="1.3"):
             return typed(compose(name, expanded([*chosen.overrides, *arguments], choices)))  # type: ignore[no-any-return]
     except COMPOSITION_ERRORS as error:

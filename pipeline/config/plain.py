@@ -1,5 +1,6 @@
 """Reads params.yaml, and single files of conf/ that Hydra does not compose: what these say changes no result."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -58,6 +59,21 @@ def load(path: Path) -> dict[str, object]:
         raise _wrong(path, f"is no valid YAML: {error}", "`key: value` lines", "correct that line") from error
     if not isinstance(found, dict):
         raise _wrong(path, f"holds {type(found).__name__}", "`key: value` lines", "correct it")
+    try:
+        for key, value in leaves(found).items():
+            if "${" in str(value):
+                expected = "a value: DVC takes the text as it stands, and would not see another value behind it"
+                raise _wrong(path, f"holds `{key}: {value}`", expected, f"write the value of `{key}` itself")
+    except RecursionError as error:
+        raise _wrong(path, "holds a section within itself", "sections within sections", "correct it") from error
+    return found
+
+
+def leaves(values: Mapping[str, object], above: str = "") -> dict[str, object]:
+    """Return every value that is no section itself by its full name, such as `frames.width`."""
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        found |= leaves(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
     return found
 
 
