@@ -12,6 +12,8 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
+import yaml
+
 from pipeline.check import schemas
 from pipeline.config.cache import CacheConfig
 from pipeline.config.choose import Exponents, Targets
@@ -43,7 +45,7 @@ def pages() -> dict[Path, str]:
     Raises:
         ConfigurationError: If a page has lost its mark, or a setting has no meaning in its dataclass.
     """
-    stages = cast(reruns.Stages, load(PROJECT / "dvc.yaml")["stages"])
+    stages = cast(reruns.Stages, yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
     generated = {
         "stages.md": stages_table(stages),
         "parameters.md": _parameters_table(stages),
