@@ -3,6 +3,7 @@
 import inspect
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 from pipeline.check import schemas
 from pipeline.code import stages
 from pipeline.files import layout
-from pipeline.keys.usage import usage_of
+from pipeline.keys.usage import modules, usage_of
 from tests.conftest import PROJECT
 
 DVC: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
@@ -58,6 +59,22 @@ def test_lists_of_dependencies_are_sorted(name: str) -> None:
 def test_no_stage_imports_a_stage(name: str) -> None:
     used = {module for module, _ in usage_of(f"pipeline.{name}").modules}
     assert used & {f"pipeline.{other}" for other in NAMES} == {f"pipeline.{name}"}
+
+
+def test_stages_stand_between_the_packages_above_and_below() -> None:
+    contract = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    layers = [line.split(" | ") for line in contract["contracts"][0]["layers"]]
+    packages = {path.parent.name for path in (PROJECT / "pipeline").glob("*/__init__.py")}
+    assert packages == {name for layer in layers for name in layer}
+    above = {"tools", "choosing"}
+    assert [set(layer) for layer in layers[:2]] == [{"tools"}, {"choosing"}]
+    for module in modules():
+        top = module.split(".")[1] if "." in module else ""
+        used = {name.split(".")[1] for name, _ in usage_of(module).modules if "." in name}
+        if top in packages - above:
+            assert not used & {*NAMES, *above}, module
+        elif top in NAMES:
+            assert not used & above, module
 
 
 @pytest.mark.parametrize("name", NAMES)
