@@ -147,7 +147,9 @@ def test_the_package_names_script_and_code() -> None:
 def test_the_makefile_explains_every_target_and_starts_tools_by_their_command() -> None:
     text = (PROJECT / "Makefile").read_text(encoding="utf-8")
     phony = text.split(".PHONY:")[1].replace("\\\n", " ").splitlines()[0].split()
-    told = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
     assert [line.split()[1] for line in told.splitlines()] == phony
     used = set(re.findall(r"\$\(BIN\)/viewfinder ([\w-]+)", text))
     assert used == COMMANDS - {"score", "import", "completion"}
