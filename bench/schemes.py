@@ -10,9 +10,8 @@ or not: a hard set of two classes, from the package elpv-dataset (CC BY-NC-SA; p
 that is not installed. Its cells come in the order of their modules and neighbours look alike, so ten neighbours of one
 label make a take: 264 of them.
 
-`--head probe` is a logistic regression on standardized features, with the same regularization for all schemes;
-`--head shipped` is what the pipeline trains (pipeline/heads/training.py, settings of params.yaml), which takes ten
-seconds a head and chooses its checkpoint on a fifth of the takes. Folds come from repeated stratified cross-validation
+The head is the one that ships (pipeline/heads/training.py, settings of params.yaml), which chooses its regularization
+inside the takes that it is trained on. Folds come from repeated stratified cross-validation
 by take: all frames of a take stay together. A difference is paired: the mean over repeats and folds of one scheme's
 accuracy minus another's on the same fold, and its standard error over them; in brackets the standard error over takes,
 the larger of the two where few takes decide. Features are kept in the cache folder, so that a second run takes seconds.
@@ -33,21 +32,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-import joblib
 import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
 from bench.add_one_take import project_params
 from pipeline.config.composing import composed
 from pipeline.config.quantization import MIN_MAX, QuantizationConfig
 from pipeline.config.train import TrainStage
 from pipeline.files import layout, sha256_of_bytes, write_bytes
+from pipeline.heads.training import train_head
 from pipeline.images.calibration import read_calibration
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
@@ -55,14 +50,13 @@ from pipeline.litert.head import append_head
 from pipeline.litert.interpreter import Model
 from pipeline.litert.model_file import check_builtin, check_scheme
 from pipeline.litert.quantizer import quantize
-from pipeline.takes.examples import Examples
+from pipeline.takes.rows import Rows, Unit
 from pipeline.takes.splits import read_takes
 from pipeline.takes.tables import read_parquet
 
 PROJECT = Path(__file__).resolve().parents[1]
 CACHE = Path(tempfile.gettempdir()) / "viewfinder-bench"
 REFERENCE = "float32"
-REGULARIZATION = 0.01  # scikit-learn's C; the best for float32 on elpv, from 0.003 to 0.01
 NUM_FOLDS = 5
 NEIGHBOURS = 10  # pictures of elpv that make a take
 NUM_TRAIN_CALIBRATION = 100  # as many pictures as the fixed set has, nearly
@@ -265,7 +259,7 @@ def stratified(pictures: Pictures) -> np.ndarray:
 
 
 def cross_validate(
-    pictures: Pictures, vectors: dict[str, np.ndarray], folds: list[list[np.ndarray]], head: str
+    pictures: Pictures, vectors: dict[str, np.ndarray], folds: list[list[np.ndarray]]
 ) -> dict[str, Scores]:
     """Train and test heads in every fold of every repetition.
 
@@ -273,12 +267,9 @@ def cross_validate(
         pictures: The set.
         vectors: Features of each variant, float32 [num, feature_length]; `float32` among them.
         folds: For each repetition the pictures that each fold tests, as `draw_folds` gives them.
-        head: A key of HEADS.
     """
     jobs = [(name, repeat, fold) for repeat in range(len(folds)) for fold in range(len(folds[0])) for name in vectors]
-    results = joblib.Parallel(os.cpu_count() if head == "probe" else 1)(
-        joblib.delayed(_fold)(vectors, pictures, name, folds[repeat][fold], head) for name, repeat, fold in jobs
-    )
+    results = [_fold(vectors, pictures, name, folds[repeat][fold]) for name, repeat, fold in jobs]
     shape = (len(folds), len(pictures.labels))
     answers = {(kind, name): np.full(shape, -1) for kind in ("own", "crossed") for name in vectors}
     for (_, repeat, fold), result in zip(jobs, results, strict=True):
@@ -327,38 +318,28 @@ def _num_folds(pictures: Pictures, free: np.ndarray) -> int:
 
 
 def _fold(
-    vectors: dict[str, np.ndarray], pictures: Pictures, name: str, test: np.ndarray, head: str
+    vectors: dict[str, np.ndarray], pictures: Pictures, name: str, test: np.ndarray
 ) -> dict[tuple[str, str], np.ndarray]:
     """Fit a head on all other pictures and answer for these; float32's head answers for all variants."""
     fit = np.setdiff1d(np.arange(len(pictures.labels)), test)
-    predict = HEADS[head](vectors[name][fit], pictures.labels[fit], pictures.units[fit])
+    predict = fitted(vectors[name][fit], pictures.labels[fit], pictures.units[fit])
     answers = {("own", name): predict(vectors[name][test])}
     if name == REFERENCE:
         answers |= {("crossed", other): predict(vectors[other][test]) for other in vectors}
     return answers
 
 
-def probe(features: np.ndarray, labels: np.ndarray, _units: np.ndarray) -> Predict:
-    """Fit a logistic regression on standardized features."""
-    with threadpool_limits(1):
-        head = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARIZATION, max_iter=1000))
-        return cast(Predict, head.fit(features, labels).predict)
-
-
-def shipped(features: np.ndarray, labels: np.ndarray, units: np.ndarray) -> Predict:
-    """Train the head that the pipeline trains, its checkpoint chosen on a fifth of the takes."""
-    from pipeline.heads.training import train_head  # noqa: PLC0415 - TensorFlow, which `probe` does not need
-
+def fitted(features: np.ndarray, labels: np.ndarray, units: np.ndarray) -> Predict:
+    """Train the head that the pipeline trains."""
+    names = tuple(str(label) for label in range(labels.max() + 1))
+    _, unit_indices = np.unique(units, return_inverse=True)
+    label_of_unit = dict(zip(unit_indices.tolist(), labels.tolist(), strict=True))
+    takes = [Unit(names[label_of_unit[u]], f"{u}", "train", is_whole=True) for u in range(len(label_of_unit))]
+    ids = np.array([str(number) for number in range(len(labels))], object)
+    rows = Rows(features, labels, unit_indices, np.zeros(len(labels), int), ids, names, tuple(takes))
     config = composed("train", TrainStage, project_params(), ["scheme=float32"]).training
-    train, validation = next(StratifiedGroupKFold(5).split(features, labels, units))
-    examples, held_out = (Examples(features[part], labels[part]) for part in (train, validation))
-    names = [str(label) for label in range(labels.max() + 1)]
-    with tempfile.TemporaryDirectory() as folder:
-        head = train_head(examples, held_out, names, config, title="head", log_folder=Path(folder)).head
+    head = train_head(rows, config, title="head").head
     return lambda vectors: (vectors @ head.weights + head.bias).argmax(1)
-
-
-HEADS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Predict]] = {"probe": probe, "shipped": shipped}
 
 
 def difference(mine: np.ndarray, reference: np.ndarray, folds: list[list[np.ndarray]], units: np.ndarray) -> str:
@@ -390,7 +371,7 @@ def compare(
     """Make the table of one set, a row for each model."""
     vectors = {name: features(content, pictures.inputs, arguments.cache) for name, content in models.items()}
     folds, tested = draw_folds(pictures, arguments.repeats, never_tested)
-    scores = cross_validate(pictures, vectors, folds, arguments.head)
+    scores = cross_validate(pictures, vectors, folds)
     reference = vectors[REFERENCE][tested]
 
     def minus(right: np.ndarray, name: str) -> str:
@@ -441,7 +422,6 @@ def main() -> None:
     parser.add_argument("--schemes", nargs="+", help="these alone, beside float32")
     parser.add_argument("--sets", nargs="+", default=["samples", "elpv"], choices=["samples", "elpv"])
     parser.add_argument("--pictures", type=int, help="use so many pictures of elpv, drawn at random (default: all)")
-    parser.add_argument("--head", default="probe", choices=HEADS, help="what is trained (default: %(default)s)")
     parser.add_argument("--variants", nargs="+", help="rows whose names end so (nearest, calibrated), beside float32")
     parser.add_argument("--repeats", type=int, default=10, help="how often the folds are drawn (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=CACHE, help="default: %(default)s")

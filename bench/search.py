@@ -1,9 +1,8 @@
 """What twenty trials cost against twenty runs: `python -m bench.search [--trials 20] [--runs 3] [--takes 3]`.
 
 In a copy of the project with caches of its own, runs `dvc repro` once (which both sides begin with), then `make
-search`, and then a few of its trials by `dvc exp run`: some whose architecture and scheme are new to the caches, and
-the same ones again with other settings of the head. What twenty runs cost is scaled from these, by how many of the
-trials were of which kind. Each run makes the trial's scheme and float32, without which the pipeline does not run.
+search`, and then a few of its trials by `dvc exp run`, from which the cost of twenty is scaled. Each run makes the
+trial's scheme and float32, without which the pipeline does not run.
 
 Computing is what the processes spent on all processors: it hardly depends on what else the machine does.
 """
@@ -26,7 +25,6 @@ from pipeline.choosing.experiments import set_param
 from pipeline.files import layout
 
 PROJECT = Path(__file__).resolve().parents[1]
-HEAD = ("learning_rate", "weight_decay", "dropout", "steps")
 
 Cost = tuple[float, float]  # seconds that passed, seconds of computing
 
@@ -59,29 +57,22 @@ def cost(*command: str, folder: Path, cache: Path) -> Cost:
     return time.perf_counter() - began, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def run(trial: pd.Series, head: pd.Series, folder: Path, cache: Path) -> Cost:
-    """Run a trial's architecture and scheme, with the head of this or another trial, as an experiment of DVC."""
+def run(trial: pd.Series, folder: Path, cache: Path) -> Cost:
+    """Run a trial's architecture and scheme as an experiment of DVC."""
     schemes = list(dict.fromkeys(["float32", trial["scheme"]]))
     settings = {"backbone": trial["backbone"], "quantization": schemes, "deploy": trial["scheme"]}
-    settings |= {f"training.{key}": head[key] for key in HEAD}
     found = cost("dvc", "exp", "run", "--temp", *set_param(settings), folder=folder, cache=cache)
     print(f"  {trial['backbone']} {trial['scheme']}: {found[0]:.0f} s, {found[1]:.0f} s computing", flush=True)
     return found
 
 
-def measured_runs(table: pd.DataFrame, num_runs: int, folder: Path, cache: Path) -> tuple[list[Cost], list[Cost]]:
-    """Return costs of runs of a new architecture and scheme, and of the same ones with the head of another trial."""
-    first = table.drop_duplicates(["backbone", "scheme"]).iloc[1:]  # the first trial is what `dvc repro` has run
-    if first.empty:
-        sys.exit("all trials were of one architecture and scheme: give more --trials")
-    first = first.sort_values("seconds", kind="stable")
-    middles = [int((i + 0.5) * len(first) / num_runs) for i in range(num_runs)]  # of parts from cheap to dear
-    new, again = [], []
-    for index in dict.fromkeys(middles):
-        trial = first.iloc[index]
-        new.append(run(trial, trial, folder, cache))
-        again.append(run(trial, table[table["trial"] != trial["trial"]].iloc[0], folder, cache))
-    return new, again
+def measured_runs(table: pd.DataFrame, num_runs: int, folder: Path, cache: Path) -> list[Cost]:
+    """Return costs of some runs, from cheap trials to dear ones."""
+    trials = table.iloc[1:].sort_values("seconds", kind="stable")  # the first trial is what `dvc repro` has run
+    if trials.empty:
+        sys.exit("there is one trial only: give more --trials")
+    middles = [int((i + 0.5) * len(trials) / num_runs) for i in range(num_runs)]
+    return [run(trials.iloc[index], folder, cache) for index in dict.fromkeys(middles)]
 
 
 def mean(costs: Sequence[Cost]) -> Cost:
@@ -96,7 +87,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.search", description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=20)
-    parser.add_argument("--runs", type=int, default=3, help="runs of each kind that are measured")
+    parser.add_argument("--runs", type=int, default=3, help="runs that are measured")
     parser.add_argument("--takes", type=int, help="of each label, at least 3 (default: all)")
     parser.add_argument("--keep", type=Path, help="folder to keep the search's table, picture and study in")
     arguments = parser.parse_args()
@@ -115,18 +106,14 @@ def main() -> None:
             shutil.copytree(folder / "plots/search", arguments.keep, dirs_exist_ok=True)
             shutil.copy(folder / ".cache/search/study.sqlite3", arguments.keep)
         table = pd.read_csv(folder / "plots/search/table.csv").sort_values("trial")
-        new, again = measured_runs(table, arguments.runs, folder, cache)
-    num_new = len(table.drop_duplicates(["backbone", "scheme"]))
-    num_again = len(table) - num_new
-    per_new, per_again = mean(new), mean(again)
-    runs = (num_new * per_new[0] + num_again * per_again[0], num_new * per_new[1] + num_again * per_again[1])
+        runs = measured_runs(table, arguments.runs, folder, cache)
+    each = mean(runs)
+    every = (len(table) * each[0], len(table) * each[1])
     print(f"\n{'':58}{'seconds':>9}{'computing':>11}")
     show("a first `dvc repro`, which both begin with", repro)
     show(f"{len(table)} trials of `make search`", trials)
-    show(f"{len(table)} runs of `dvc exp run`, scaled from {len(new) + len(again)}", runs)
-    show(f"    {num_new} of a new architecture and scheme, each", per_new)
-    show(f"    {num_again} of one seen before, with another head, each", per_again)
-    show("runs / trials", (runs[0] / trials[0], runs[1] / trials[1]), 1)
+    show(f"{len(table)} runs of `dvc exp run`, scaled from {len(runs)}", every)
+    show("runs / trials", (every[0] / trials[0], every[1] / trials[1]), 1)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from pipeline.config.assemble import AssembleStage
 from pipeline.config.quantization import QuantizationConfig
 from pipeline.errors import ModelError
 from pipeline.files import layout, write_bytes, write_text
+from pipeline.heads.classifier import classifier
 from pipeline.heads.head_file import Head, read_head
-from pipeline.litert.head import append_head, features_of
+from pipeline.litert.head import features_of
 from pipeline.litert.interpreter import Model
-from pipeline.litert.metadata import embed_labels
 from pipeline.litert.model_file import check_builtin, check_scheme
 
 _MAX_DIFFERENCE = 1e-3  # of a probability between the model and the head's own arithmetic
@@ -30,23 +30,12 @@ def assemble(config: AssembleStage) -> None:
     scheme = config.quantization.scheme
     backbone = layout.backbone(scheme).read_bytes()
     head = read_head(layout.head(scheme))
-    model = classifier(backbone, head, config)
+    model = classifier(backbone, head, name=f"{config.backbone} {scheme}")
     pictures = probes(Model(backbone).input_pixels)
     check_classifier(model, backbone, head, config.quantization, pictures)
     write_bytes(layout.model(scheme), model)
     write_text(layout.labels(scheme), "".join(f"{label}\n" for label in head.labels))
     sys.stderr.write(f"assemble@{scheme}: {len(model) / 2**20:.2f} MiB, {len(head.labels)} labels\n")
-
-
-def classifier(backbone: bytes, head: Head, config: AssembleStage) -> bytes:
-    """Return a .tflite file with the backbone's operators, the head's, and the labels as metadata."""
-    model = append_head(backbone, head.weights, head.bias)
-    return embed_labels(
-        model,
-        head.labels,
-        name=f"{config.backbone} {config.quantization.scheme}",
-        description="Image classifier made by Viewfinder. Input: the whole picture, RGB, 0..255.",
-    )
 
 
 def check_classifier(

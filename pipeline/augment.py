@@ -1,8 +1,8 @@
-"""Stage `augment`: makes varied copies of the train frames.
+"""Stage `augment`: makes varied copies of the frames.
 
 Reads data/frames and data/splits.csv; writes data/augmented/<label>/<take>.parquet (schema `tables.AUGMENTED`) for
-each take that has train frames. The copies are made before the bottlenecks, so augmentation and cached bottlenecks go
-together.
+each take. The copies are made before the bottlenecks, so augmentation and cached bottlenecks go together. Every take
+has some: each is trained on in some fold of cross-validation.
 """
 
 from dataclasses import asdict
@@ -16,13 +16,12 @@ from pipeline.takes.cache import project_cache
 from pipeline.takes.engines import engine_of
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.runner import map_takes
-from pipeline.takes.splits import TRAIN, Take, read_takes
+from pipeline.takes.splits import Take, read_takes
 
 
 def augment(config: AugmentStage) -> None:
-    """Make the copies of all takes that have train frames."""
-    takes = [take for take in read_takes(layout.SPLITS) if take.has_part(TRAIN)]
-    jobs = [_job(take, config.augment) for take in takes]
+    """Make the copies of all takes."""
+    jobs = [_job(take, config.augment) for take in read_takes(layout.SPLITS)]
     map_takes(jobs, layout.AUGMENTED, stage="augment", engine=engine_of(config.engine), cache=project_cache())
 
 
@@ -30,7 +29,7 @@ def _job(take: Take, config: AugmentConfig) -> TakeJob:
     sha256 = sha256_of_file(layout.FRAMES / take.table)
     depends_on = {
         "frames": sha256,
-        "blocks": [(block.part, block.start, block.end) for block in take.blocks],
+        "blocks": [(block.start, block.end) for block in take.blocks],
         "settings": asdict(config),
     }
     compute = partial(augment_take, take, sha256, config)

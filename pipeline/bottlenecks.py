@@ -22,7 +22,7 @@ from pipeline.takes.splits import read_takes
 
 
 def bottlenecks(config: BottlenecksStage) -> None:
-    """Compute the bottlenecks of all frames that are trained or validated on."""
+    """Compute the bottlenecks of all frames and copies."""
     scheme = config.quantization.scheme
     backbone = teacher(config.quantization).read_bytes()
     map_takes(

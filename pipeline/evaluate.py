@@ -1,19 +1,22 @@
-"""Stage `evaluate`: scores a model as a phone would run it.
+"""Stage `evaluate`: scores a model as a phone would run it, and gathers all that is known about a scheme.
 
-Reads models/classifiers/{<scheme>,float32}/model.tflite, data/frames and data/splits.csv; writes
-metrics/schemes/<scheme>.json and plots/evaluation/<scheme>/{predictions,confusion}.csv.
-The file that would be shipped is run on the test frames from pixels, by default in LiteRT behind the one preprocessing
-function; the float32 model runs beside it, so that agreement and drop compare the two on the same frames. Whether the
-runtimes agree is measured, too: the metrics have the same keys whichever runtime was chosen, whatever is installed.
+Reads models/backbone/{<scheme>,float32}.tflite and the heads that have never seen the test takes
+(models/heads/held_out/), data/frames, data/splits.csv, what cross-validation found, and models/classifiers/<scheme>;
+writes metrics/schemes/<scheme>.json and plots/evaluation/<scheme>/{predictions,confusion}.csv.
+Cross-validation leads: it rests on every take, the test part on few. The test takes add what it cannot see, from pixels
+to label: the very backbone that is shipped runs on the test frames behind the one preprocessing function, by default in
+LiteRT; the float32 model runs beside it on the same frames. Whether the runtimes agree is measured, too: the metrics
+have the same keys whichever runtime was chosen, whatever is installed.
 """
 
 import json
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +26,15 @@ from pipeline.config.application import run_stage
 from pipeline.config.evaluate import LITERT, REFERENCE, EvaluateStage
 from pipeline.errors import InputError
 from pipeline.files import layout, write_text
+from pipeline.heads.classifier import classifier
+from pipeline.heads.head_file import read_head
 from pipeline.images.codec import decode_jpeg
 from pipeline.litert.measure import measure
 from pipeline.litert.metadata import read_labels
 from pipeline.litert.runtimes import classify, open_classifier
-from pipeline.metrics.classification import Predictions, agreement, largest_difference, score
+from pipeline.metrics.classification import CROSSVAL, Predictions, agreement, largest_difference, score
+from pipeline.metrics.intervals import accuracy_difference_interval, intervals_of, standard_error
+from pipeline.metrics.predictions import read_scored
 from pipeline.takes.splits import TEST, Take, read_takes
 from pipeline.takes.tables import read_parquet
 
@@ -68,26 +75,65 @@ def evaluate(config: EvaluateStage) -> None:
             expected="test frames of each label",
             remedy="add takes, and run `dvc repro`: the stage `frames` tells which label lacks which part",
         )
-    runtime, resize, path = config.evaluate.runtime, config.resize, layout.model(config.scheme)
-    predictions = predict(path, frames, resize, runtime, title=f"evaluate@{config.scheme}")
-    is_reference = config.scheme == layout.REFERENCE_SCHEME
-    reference = (
-        predictions
-        if is_reference
-        else predict(layout.model(layout.REFERENCE_SCHEME), frames, resize, runtime, title="  float32 beside it")
-    )
+    runtime, resize, model = config.evaluate.runtime, config.resize, held_out_classifier(config.scheme, config.backbone)
+    predictions = predict(model, frames, resize, runtime, title=f"evaluate@{config.scheme}")
+    reference = predictions
+    if config.scheme != layout.REFERENCE_SCHEME:
+        beside = held_out_classifier(layout.REFERENCE_SCHEME, config.backbone)
+        reference = predict(beside, frames, resize, runtime, title="  float32 beside it")
     metrics = (
-        score(predictions, reference, num_bins=config.evaluate.num_calibration_bins)
-        | _agreement_of_runtimes(predictions, frames, config)
+        figures(predictions, reference, config)
+        | _agreement_of_runtimes(model, predictions, frames, config)
         | _costs(config)
     )
     write_text(layout.predictions(config.scheme), predictions.table().to_csv(index=False, lineterminator="\n"))
     write_text(layout.confusion(config.scheme), predictions.confusion().to_csv(index=False, lineterminator="\n"))
     write_text(layout.metrics(config.scheme), json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+    test = metrics["test"]
     sys.stderr.write(
-        f"evaluate@{config.scheme}: accuracy {metrics['accuracy']:.3f} on {metrics['num_test_frames']} frames of "
-        f"{metrics['num_test_takes']} takes\n"
+        f"evaluate@{config.scheme}: accuracy {test['accuracy']:.3f} on {test['num_test_frames']} frames of "
+        f"{test['num_test_takes']} test takes, from pixels to label\n"
     )
+
+
+def held_out_classifier(scheme: str, backbone: str) -> bytes:
+    """Return the shipped backbone with the head that has never seen the test takes, as a .tflite file.
+
+    With `training.final: train` it is the shipped file itself, byte for byte.
+    """
+    head = read_head(layout.held_out_head(scheme))
+    return classifier(layout.backbone(scheme).read_bytes(), head, name=f"{backbone} {scheme}")
+
+
+def figures(predictions: Predictions, reference: Predictions, config: EvaluateStage) -> dict[str, Any]:
+    """Return the figures that lead, those of the test takes under `test`, and which of them the leading ones are.
+
+    Args:
+        predictions: For the test frames.
+        reference: float32's for the same frames.
+        config: Of the stage.
+    """
+    test = score(predictions, reference, num_bins=config.evaluate.num_calibration_bins)
+    intervals = intervals_of(predictions)
+    test["standard_error"] = standard_error(predictions.predicted == predictions.actual, predictions.takes)
+    test["intervals"] = asdict(intervals) if intervals else {}
+    leading = json.loads(layout.crossval_figures(config.scheme).read_text(encoding="utf-8"))
+    scored_by = CROSSVAL if leading else TEST
+    if not leading:
+        leading = {key: value for key, value in test.items() if key not in ("agreement_with_float32", "accuracy_drop")}
+    if scored_by == CROSSVAL:
+        tables = [read_scored(scheme) for scheme in (config.scheme, layout.REFERENCE_SCHEME)]
+    else:
+        tables = [one.table() for one in (predictions, reference)]
+    leading["accuracy_drop"] = float(tables[1]["is_right"].mean() - tables[0]["is_right"].mean())
+    if drop := accuracy_difference_interval(*tables):
+        leading["intervals"]["accuracy_drop"] = dict(zip(("low", "high"), drop, strict=True))
+    return {
+        "scored_by": scored_by,
+        **leading,
+        "agreement_with_float32": test["agreement_with_float32"],
+        "test": test,
+    }
 
 
 def held_out_frames(takes: list[Take]) -> Iterator[HeldOutFrame]:
@@ -105,11 +151,11 @@ def _images(path: Path) -> pa.ChunkedArray:
     return read_parquet(path, columns=["image"])["image"]
 
 
-def predict(path: Path, frames: list[HeldOutFrame], resize: str, runtime: str, *, title: str) -> Predictions:
+def predict(content: bytes, frames: list[HeldOutFrame], resize: str, runtime: str, *, title: str) -> Predictions:
     """Run a model on frames, each decoded and scaled as the phone does it.
 
     Args:
-        path: A classifier with embedded labels that gives probabilities.
+        content: A classifier with embedded labels that gives probabilities.
         frames: At least one.
         resize: See `model_input.to_model_input`.
         runtime: One of `RUNTIMES`.
@@ -118,7 +164,6 @@ def predict(path: Path, frames: list[HeldOutFrame], resize: str, runtime: str, *
     Raises:
         PipelineError: If the runtime is not installed, or does not know that `resize`.
     """
-    content = path.read_bytes()
     labels = tuple(read_labels(content))
     pictures = [map(_decoded, [frame]) for frame in frames]  # each is read and decoded when its turn comes
     open_one = partial(open_classifier, content, runtime=runtime, resize=resize)
@@ -136,20 +181,20 @@ def _decoded(frame: HeldOutFrame) -> npt.NDArray[np.uint8]:
 
 
 def _agreement_of_runtimes(
-    predictions: Predictions, frames: list[HeldOutFrame], config: EvaluateStage
+    model: bytes, predictions: Predictions, frames: list[HeldOutFrame], config: EvaluateStage
 ) -> dict[str, object]:
     """Compare the chosen runtime with LiteRT on all frames, and LiteRT with its reference kernels on a few.
 
     With the runtime `litert` the first comparison is of something with itself.
     """
-    path, resize, runtime = layout.model(config.scheme), config.resize, config.evaluate.runtime
-    litert = predictions if runtime == LITERT else predict(path, frames, resize, LITERT, title="  litert beside it")
+    resize, runtime = config.resize, config.evaluate.runtime
+    litert = predictions if runtime == LITERT else predict(model, frames, resize, LITERT, title="  litert beside it")
     few = spread(len(frames), config.evaluate.num_reference_frames)
     chosen = [frames[i] for i in few]
     plain = (
         predictions.only(few)
         if runtime == REFERENCE
-        else predict(path, chosen, resize, REFERENCE, title="  reference kernels beside it")
+        else predict(model, chosen, resize, REFERENCE, title="  reference kernels beside it")
     )
     return {
         "agreement_with_litert": agreement(predictions, litert),

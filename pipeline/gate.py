@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config.application import run_stage
-from pipeline.config.gate import GateConfig, GateStage
+from pipeline.config.gate import INTERVAL, GateConfig, GateStage
 from pipeline.errors import LimitError
 from pipeline.files import layout, write_text
 
@@ -61,7 +61,7 @@ def breaches_of(metrics: dict[str, Any], config: GateConfig) -> list[Breach]:
         metrics: Of one scheme, as the stage `evaluate` wrote them.
         config: The limits.
     """
-    values = {name: _value(metrics, name) for name in config.limits()}
+    values = {name: _value(metrics, name, config.judge_by) for name in config.limits()}
     return [
         Breach(name, limit, values[name])
         for name, limit in config.limits().items()
@@ -93,11 +93,27 @@ def refusal(scheme: str, breaches: list[Breach], passing: dict[str, bool]) -> Li
     )
 
 
-def _value(metrics: dict[str, Any], limit: str) -> float:
-    """Return what a limit is about, such as latency_ms.p50 for max_latency_ms_p50."""
+def _value(metrics: dict[str, Any], limit: str, judge_by: str) -> float:
+    """Return what a limit is about, or the worse end of its interval if it has one and that is asked for."""
+    ends = _worse_ends(metrics["intervals"]) if judge_by == INTERVAL else {}
+    if limit in ends:
+        return ends[limit]
     if limit == "max_latency_ms_p50":
         return float(metrics["latency_ms"]["p50"])
-    return float(metrics[limit.removeprefix("min_").removeprefix("max_")])
+    name = {"min_recall": "worst_recall"}.get(limit, limit.removeprefix("min_").removeprefix("max_"))
+    return float(metrics[name])
+
+
+def _worse_ends(intervals: dict[str, Any]) -> dict[str, float]:
+    """Return the worse end of each interval by the limit that it is about; one take only has none."""
+    if not intervals:
+        return {}
+    drop = {"max_accuracy_drop": intervals["accuracy_drop"]["high"]} if "accuracy_drop" in intervals else {}
+    return {
+        "min_accuracy": intervals["accuracy"]["low"],
+        "min_take_accuracy": intervals["take_accuracy"]["low"],
+        "min_recall": min(interval["low"] for interval in intervals["recall"].values()),
+    } | drop
 
 
 def _number(value: float) -> str:

@@ -1,14 +1,16 @@
 """Stage `report`: draws what there is to see in the results.
 
-Reads the predictions and metrics of the schemes in `quantization`, and data/frames for the thumbnails; writes
-plots/pictures/*.png, which `dvc plots show` puts on its page. It comes before `gate`, so that a refused model can be
-looked at.
+Reads the predictions, curves and metrics of the schemes in `quantization`, and data/frames for the thumbnails; writes
+plots/pictures/*.png, which `dvc plots show` puts on its page. What is drawn of frames is about those that the leading
+figures are of (see `metrics.predictions.read_scored`). It comes before `gate`, so that a refused model can be looked
+at.
 """
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,15 +18,19 @@ import pandas as pd
 from pipeline.config.application import run_stage
 from pipeline.config.report import ReportStage
 from pipeline.files import layout, write_bytes
+from pipeline.files.suffixes import PHOTO_SUFFIXES
 from pipeline.images.codec import decode_jpeg
 from pipeline.metrics.candidates import candidate_of
-from pipeline.metrics.predictions import read_predictions
+from pipeline.metrics.classification import CROSSVAL
+from pipeline.metrics.predictions import read_scored
 from pipeline.pictures.canvas import letters_without_font, message, short
 from pipeline.pictures.confusion import confusion_matrices
 from pipeline.pictures.contact_sheet import Thumbnail, contact_sheet
+from pipeline.pictures.curves import training_curves
+from pipeline.pictures.recalls import learning_curve, recalls
 from pipeline.pictures.reliability import reliability_diagrams
 from pipeline.pictures.tradeoff import tradeoff
-from pipeline.takes.single_frame import read_frame
+from pipeline.takes.single_frame import number_of, read_frame
 from pipeline.takes.staging import staged
 
 
@@ -33,7 +39,7 @@ def report(config: ReportStage) -> None:
     with staged(layout.PICTURES) as staging:
         for name, content in pictures(config).items():
             write_bytes(staging / name, content)
-    missing = letters_without_font(read_predictions(layout.predictions(config.deploy))["take"])
+    missing = letters_without_font(read_scored(config.deploy)["take"])
     if missing:
         sys.stderr.write(
             f"report: no font on this machine has {' '.join(missing)}, so pictures show {short(missing[0])} and the "
@@ -45,18 +51,62 @@ def report(config: ReportStage) -> None:
 def pictures(config: ReportStage) -> dict[str, bytes]:
     """Return PNG files by name."""
     deployed = config.deploy
-    reference = read_predictions(layout.predictions(layout.REFERENCE_SCHEME))
-    chosen = read_predictions(layout.predictions(deployed))
+    reference = read_scored(layout.REFERENCE_SCHEME)
+    chosen = read_scored(deployed)
     tables = {f"{deployed} (deployed)": chosen}
     if deployed != layout.REFERENCE_SCHEME:
         tables = {layout.REFERENCE_SCHEME: reference} | tables
-    return {
-        "confusion.png": confusion_matrices(tables, list(_metrics(deployed)["per_class"])),
+    metrics = _metrics(deployed)
+    drawn = {
+        "confusion.png": confusion_matrices(tables, list(metrics["per_class"])),
+        "recalls.png": _recalls(config),
+        "learning_curve.png": _learning_curve(deployed),
+        "training.png": _training(config.quantization),
         "tradeoff.png": _tradeoff(deployed, config.quantization),
         "reliability.png": reliability_diagrams(tables, num_bins=config.report.num_calibration_bins),
         "worst_errors.png": _worst_errors(deployed, chosen, config.report.num_thumbnails),
         "lost_to_quantization.png": _lost(config, reference),
     }
+    tuning = pd.read_csv(layout.FINETUNE_CURVES)
+    if not tuning.empty:
+        drawn["finetuning.png"] = training_curves({"backbone": tuning}, over="epoch", figures=["loss"])
+    return drawn
+
+
+def _recalls(config: ReportStage) -> bytes:
+    """Draw the share of each label that is right, the worst first, of the deployed scheme beside float32."""
+    shown = dict.fromkeys([layout.REFERENCE_SCHEME, config.deploy])
+    metrics = {scheme: _metrics(scheme) for scheme in shown}
+    if not all(one["intervals"] for one in metrics.values()):
+        return message("Nothing to tell yet", "One take is too little to tell how sure a figure is.")
+    figures = {
+        scheme: {
+            label: {"recall": one["per_class"][label]["recall"], **interval}
+            for label, interval in one["intervals"]["recall"].items()
+        }
+        for scheme, one in metrics.items()
+    }
+    labels = sorted(figures[config.deploy], key=lambda label: figures[config.deploy][label]["recall"])
+    one = metrics[config.deploy]
+    seen = "held out once" if one["scored_by"] == CROSSVAL else "not trained on"
+    subtitle = f"{one['num_test_frames']:,} frames of {one['num_test_takes']:,} takes, each {seen}"
+    return recalls(figures, labels, subtitle)
+
+
+def _learning_curve(deployed: str) -> bytes:
+    table = pd.read_csv(layout.learning_curve(deployed), keep_default_na=False, dtype={"label": str})
+    if table.empty:
+        return message("No learning curve", "It is drawn by cross-validation of heads that are trained by `lbfgs`.")
+    return learning_curve(table, title=f"How {deployed} grows with the takes")
+
+
+def _training(schemes: Sequence[str]) -> bytes:
+    """Draw how the heads were trained, over whatever that went."""
+    tables = {scheme: pd.read_csv(layout.training_curves(scheme)) for scheme in schemes}
+    over = next(iter(tables.values())).columns[0]
+    if all(table.empty for table in tables.values()):
+        return message("No curve", "There are too few takes to hold any out while the head is trained.")
+    return training_curves(tables, over=over, figures=["loss", "accuracy"])
 
 
 def _tradeoff(deployed: str, schemes: Sequence[str]) -> bytes:
@@ -68,7 +118,7 @@ def _tradeoff(deployed: str, schemes: Sequence[str]) -> bytes:
         chosen=candidates[deployed],
         chosen_is="deployed",
         title="What each scheme gives and costs",
-        accuracy_label=f"accuracy on {shown['num_test_frames']:,} test frames, %",
+        accuracy_label=f"accuracy on {shown['num_test_frames']:,} frames of takes that were not trained on, %",
         num_threads=shown["num_threads"],
     )
 
@@ -77,7 +127,7 @@ def _worst_errors(deployed: str, chosen: pd.DataFrame, max_thumbnails: int) -> b
     """Draw the errors that the deployed model is surest of, one of each take."""
     wrong = {deployed: chosen[~chosen["is_right"]]}
     if wrong[deployed].empty:
-        return message(f"{deployed} gets every test frame right", f"all {len(chosen):,} of them")
+        return message(f"{deployed} gets every frame right", f"all {len(chosen):,} of them")
     title = f"The worst errors of {deployed}: surest and wrong"
     return _sheet(title, "{scheme} gets {frames} wrong", wrong, chosen, max_thumbnails)
 
@@ -92,14 +142,14 @@ def _lost(config: ReportStage, reference: pd.DataFrame) -> bytes:
     lost = {scheme: _lost_by(scheme, reference) for scheme in schemes}
     if all(rows.empty for rows in lost.values()):
         names = " and ".join(schemes)
-        return message("Nothing is lost", f"Every test frame that float32 gets right is right in {names}, too.")
+        return message("Nothing is lost", f"Every frame that float32 gets right is right in {names}, too.")
     title = f"Right in float32, wrong in {' or '.join(schemes)}"
     return _sheet(title, "{scheme} loses {frames}", lost, reference, config.report.num_thumbnails)
 
 
 def _lost_by(scheme: str, reference: pd.DataFrame) -> pd.DataFrame:
     """Return the predictions of a scheme that are wrong, for frames that float32 gets right."""
-    table, key = read_predictions(layout.predictions(scheme)), ["take", "frame_id"]
+    table, key = read_scored(scheme), ["take", "frame_id"]
     right_before = pd.MultiIndex.from_frame(reference.loc[reference["is_right"], key])
     return table[~table["is_right"] & pd.MultiIndex.from_frame(table[key]).isin(right_before)]
 
@@ -113,7 +163,7 @@ def _sheet(
         title: What the frames have in common.
         sentence: What a scheme does with frames, with the places {scheme} and {frames}.
         rows: Predictions to draw by scheme, at least one in all.
-        every: Predictions for all test frames.
+        every: Predictions for all frames that are scored.
         max_thumbnails: Of all schemes together, which take turns.
     """
     shown = _surest_of_each_take(rows)
@@ -153,8 +203,15 @@ def thumbnail(row: dict[Any, Any]) -> Thumbnail:
         actual=row["actual"],
         predicted=row["predicted"],
         probability=row["probability"],
-        origin=name if seconds is None else f"{name} at {seconds:.1f} s",
+        origin=_origin(name, row["frame_id"], seconds),
     )
+
+
+def _origin(name: str, frame_id: str, seconds: float | None) -> str:
+    """Tell where a frame is to be found: in a video by its second, in a folder by its place among the names."""
+    if seconds is not None:
+        return f"{name} at {seconds:.1f} s"
+    return name if Path(name).suffix.lower() in PHOTO_SUFFIXES else f"{name}/, photo {number_of(frame_id) + 1} by name"
 
 
 def _metrics(scheme: str) -> dict[str, Any]:

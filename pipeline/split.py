@@ -7,8 +7,10 @@ of what it was trained on looks far better than it is.
 
 import sys
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from tqdm import tqdm
@@ -36,6 +38,7 @@ def split(config: SplitStage) -> None:
     files = files_of(find_sources(layout.VIDEOS, layout.PHOTOS))
     contents = read_contents(_with_progress(files))
     refuse_twins(contents)
+    refuse_unknown_tests(contents, config.split)
     blocks = blocks_of_all(contents, config.split)
     write_splits(layout.SPLITS, blocks)
     _tell_repeated(contents)
@@ -66,8 +69,57 @@ def blocks_of_label(contents: Mapping[Source, Content], config: SplitConfig) -> 
         [source.name for source in sources],
         validation_percent=config.validation_percent,
         test_percent=config.test_percent,
+        chosen_for_test=_chosen_for_test(sources, config),
     )
     return [_block(source, contents[source], parts[source.name], 0.0, 1.0) for source in sources]
+
+
+def _chosen_for_test(sources: Sequence[Source], config: SplitConfig) -> list[str]:
+    """Return the takes of a label that params.yaml names for testing.
+
+    Raises:
+        InputError: If fewer than two others are left.
+    """
+    chosen = [source.name for source in sources if f"{source.label}/{source.name}" in _normalized(config.test)]
+    if chosen and len(sources) - len(chosen) < MIN_TAKES - 1:
+        raise InputError(
+            found=f"label '{sources[0].label}' has {len(sources)} takes, of which `split.test` names {len(chosen)}",
+            expected=f"at least {MIN_TAKES - 1} others, to train and to choose by",
+            remedy="film more takes of it, or name fewer in params.yaml",
+        )
+    return chosen
+
+
+def refuse_unknown_tests(contents: Mapping[Source, Content], config: SplitConfig) -> None:
+    """Raise InputError if `split.test` names what is no take, or one of a label whose takes are cut into blocks."""
+    num_takes = Counter(source.label for source in contents)
+    names = {f"{source.label}/{source.name}": source.label for source in contents}
+    errors = []
+    for name in _normalized(config.test):
+        if name not in names:
+            near = get_close_matches(name, names, n=3)
+            meant = f"did you mean {' or '.join(near)}? " if near else ""
+            errors.append(
+                InputError(
+                    found=f"`split.test` names {name}, which is no take",
+                    expected="takes as label/file or label/folder, below data/videos or data/photos",
+                    remedy=f"{meant}correct it in params.yaml",
+                )
+            )
+        elif num_takes[names[name]] < MIN_TAKES:
+            errors.append(
+                InputError(
+                    found=f"`split.test` names {name}, whose label has only {num_takes[names[name]]} take(s)",
+                    expected=f"labels with at least {MIN_TAKES} takes: of fewer, each is cut into blocks",
+                    remedy="film more takes of it, or do not name it in params.yaml",
+                )
+            )
+    if errors:
+        raise combine(errors, "test takes")
+
+
+def _normalized(names: Iterable[str]) -> list[str]:
+    return [unicodedata.normalize("NFC", name) for name in names]
 
 
 def _cut_into_blocks(contents: Mapping[Source, Content], config: SplitConfig) -> list[Block]:
@@ -137,8 +189,8 @@ def _listed(groups: Iterable[Iterable[Path]]) -> str:
 
 def report(blocks: Sequence[Block]) -> str:
     """Return how many takes each part has, over all labels and in a row for each."""
-    whole = [block for block in blocks if _is_whole(block)]
-    num_cut = Counter(label for label, _ in {(block.label, block.take) for block in blocks if not _is_whole(block)})
+    whole = [block for block in blocks if block.is_whole]
+    num_cut = Counter(label for label, _ in {(block.label, block.take) for block in blocks if not block.is_whole})
     labels = sorted({block.label for block in blocks})
     width = max(len(label) for label in ["label", *labels])
     lines = [f"  {'label':<{width}}  train  validation  test"]
@@ -155,10 +207,6 @@ def _total(whole: Sequence[Block], num_cut: int) -> str:
     parts = f"{counts[TRAIN]} takes to train, {counts[VALIDATION]} to validate, {counts[TEST]} to test"
     cut = f"{num_cut} {'takes' if num_cut > 1 else 'take'} each cut into blocks for all three"
     return "; ".join([parts] * bool(whole) + [cut] * bool(num_cut))
-
-
-def _is_whole(block: Block) -> bool:
-    return (block.start, block.end) == (0.0, 1.0)
 
 
 def _with_progress(files: Sequence[tuple[Source, Path]]) -> Iterator[tuple[Source, Path]]:

@@ -1,46 +1,38 @@
 """Stage `train`: trains the head of one scheme.
 
-Reads data/bottlenecks/<scheme> and data/splits.csv; writes models/heads/<scheme>.safetensors and
-plots/training/<scheme>.csv. A scheme's head is trained on the bottlenecks of that scheme's own backbone, so what
-quantization does to the features is something that the head has learned to live with. TensorBoard reads
-.tensorboard/<scheme>.
+Reads data/bottlenecks/<scheme> and data/splits.csv; writes models/heads/<scheme>.safetensors, the head that is
+shipped, models/heads/held_out/<scheme>.safetensors, one that has never seen the test takes, and
+plots/training/<scheme>.csv.
+A scheme's head is trained on the bottlenecks of that scheme's own backbone, so what quantization does to the features
+is something that the head has learned to live with. With `training.final: train` both heads are the same. With
+`training.optimizer: adamw` TensorBoard reads .tensorboard/<scheme>.
 """
 
 import shutil
 import sys
 
 from pipeline.config.application import run_stage
-from pipeline.config.train import TrainStage
+from pipeline.config.train import ALL_TAKES, HEAD, TrainStage
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.heads.head_file import to_bytes
 from pipeline.heads.training import train_head
-from pipeline.takes.examples import read_examples
-from pipeline.takes.splits import TRAIN, VALIDATION, labels_of, read_takes
+from pipeline.takes.rows import read_rows
+from pipeline.takes.splits import read_takes
 
 
 def train(config: TrainStage) -> None:
-    """Train one scheme's head and write it with its curves."""
-    takes = read_takes(layout.SPLITS)
-    folder = layout.bottlenecks(config.scheme)
-    examples = read_examples(folder, takes, TRAIN)
-    validation = read_examples(folder, takes, VALIDATION)
-    log_folder = layout.TENSORBOARD / config.scheme
+    """Train one scheme's heads and write them, with how the shipped one came about."""
+    title, log_folder = f"train@{config.scheme}", layout.TENSORBOARD / config.scheme
+    rows = read_rows(layout.bottlenecks(config.scheme), read_takes(layout.SPLITS))
     shutil.rmtree(log_folder, ignore_errors=True)
-    trained = train_head(
-        examples,
-        validation,
-        labels_of(takes),
-        config.training,
-        title=f"train@{config.scheme}",
-        log_folder=log_folder,
-    )
-    write_bytes(layout.head(config.scheme), to_bytes(trained.head))
-    write_text(layout.training_curves(config.scheme), trained.curves.to_csv(index=False, lineterminator="\n"))
-    best = trained.curves.set_index("step").loc[trained.best_step]
-    sys.stderr.write(
-        f"train@{config.scheme}: {len(examples)} examples; best at step {trained.best_step}, "
-        f"validation accuracy {best['validation_accuracy']:.3f} on {len(validation)} frames\n"
-    )
+    held_out = train_head(rows.only(rows.are_for_training), config.training, title=title, log_folder=log_folder)
+    is_final = config.training.final == ALL_TAKES and config.training.mode == HEAD
+    final = train_head(rows, config.training, title=title, log_folder=log_folder) if is_final else held_out
+    write_bytes(layout.held_out_head(config.scheme), to_bytes(held_out.head))
+    write_bytes(layout.head(config.scheme), to_bytes(final.head))
+    write_text(layout.training_curves(config.scheme), final.curves.to_csv(index=False, lineterminator="\n"))
+    takes = "all takes" if is_final else "all but the test takes"
+    sys.stderr.write(f"train@{config.scheme}: {final.summary}; trained on {takes}\n")
 
 
 def main() -> None:

@@ -83,10 +83,10 @@ def assemble_tiny() -> None:
 
 
 SYSTEM_MODULES = {"posix", "fcntl", "_io"}
-NO_LIMITS = GateConfig(**dict.fromkeys(GateConfig.__dataclass_fields__))
+NO_LIMITS = GateConfig("figure", *[None] * 7)
 # These work in one thread. What runs TensorFlow, and `evaluate`, whose output tells how long it took, are not here.
 SHORT_STAGES: Stages = {
-    "split": (partial(split, SplitStage(SplitConfig(20, 20, 5))), [layout.SPLITS]),
+    "split": (partial(split, SplitStage(SplitConfig(20, 20, 5, []))), [layout.SPLITS]),
     "architecture": (partial(architecture, ArchitectureStage(tiny_project.BACKBONE)), [layout.ARCHITECTURE]),
     "quantize": (
         partial(quantize, QuantizeStage("stretch", tiny_models.SCHEMES["float16"])),

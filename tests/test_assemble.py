@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.assemble import assemble, check_classifier, classifier, probes
+from pipeline.assemble import assemble, check_classifier, probes
 from pipeline.config.assemble import AssembleStage
 from pipeline.errors import PipelineError
 from pipeline.files import layout, write_bytes
+from pipeline.heads.classifier import classifier
 from pipeline.heads.head_file import Head
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
@@ -44,7 +45,7 @@ def test_features_inside_the_model_are_the_cached_bottlenecks_bit_for_bit(
 
 
 def test_another_backbone_inside_is_noticed() -> None:
-    model = classifier(tiny_models.backbone(depth=2), HEAD, stage("float32"))
+    model = classifier(tiny_models.backbone(depth=2), HEAD, name="deep")
     with pytest.raises(PipelineError, match="features inside the float32 model differ from the bottlenecks"):
         check_classifier(model, tiny_models.backbone(), HEAD, tiny_models.SCHEMES["float32"], probes(16))
 
@@ -69,6 +70,6 @@ def test_probabilities_follow_the_head() -> None:
     picture = tiny_models.pictures(1)[0]
     logits = Model(backbone)(picture).astype(np.float64) @ WEIGHTS + BIAS
     expected = np.exp(logits) / np.exp(logits).sum()
-    assert Model(classifier(backbone, HEAD, stage("float32")))(picture) == pytest.approx(expected, abs=1e-5)
+    assert Model(classifier(backbone, HEAD, name="tiny"))(picture) == pytest.approx(expected, abs=1e-5)
     swapped = replace(HEAD, weights=WEIGHTS[:, ::-1], bias=BIAS[::-1])
-    assert Model(classifier(backbone, swapped, stage("float32")))(picture) == pytest.approx(expected[::-1], abs=1e-5)
+    assert Model(classifier(backbone, swapped, name="tiny"))(picture) == pytest.approx(expected[::-1], abs=1e-5)

@@ -35,11 +35,12 @@ def test_bottlenecks_are_what_the_schemes_own_backbone_makes_of_the_frames(folde
     assert table["copy"].to_pylist() == [1] * tiny_project.NUM_FRAMES
 
 
-def test_takes_that_are_only_tested_need_no_bottlenecks(folder: Path) -> None:
+def test_all_takes_have_bottlenecks_since_each_is_trained_on_in_some_fold(folder: Path) -> None:
     tiny_project.make()
     run("float32")
-    written = {path.name for path in layout.bottlenecks("float32").rglob("*.parquet")}
-    assert written == {"train.mp4.parquet", "validation.mp4.parquet"}
+    for kind in ("frames", "augmented"):
+        written = {path.name for path in (layout.bottlenecks("float32") / kind).rglob("*.parquet")}
+        assert written == {"train.mp4.parquet", "validation.mp4.parquet", "test.mp4.parquet"}
 
 
 def test_a_second_run_reuses_all_and_another_resize_computes_all(
@@ -50,9 +51,9 @@ def test_a_second_run_reuses_all_and_another_resize_computes_all(
         run("float32", resize)
     lines = [line for line in capsys.readouterr().err.splitlines() if "computed" in line]
     assert [line.split(": ")[1] for line in lines] == [
-        "6 takes computed, 0 reused",
-        "0 takes computed, 6 reused",
-        "6 takes computed, 0 reused",
+        "12 takes computed, 0 reused",
+        "0 takes computed, 12 reused",
+        "12 takes computed, 0 reused",
     ]
 
 
@@ -66,6 +67,6 @@ def test_a_head_may_be_trained_on_float_features_which_are_not_computed_again(
     assert not np.array_equal(own, features("float32"))
     capsys.readouterr()
     run("int8", features="float32")
-    assert "0 takes computed, 6 reused" in capsys.readouterr().err
+    assert "0 takes computed, 12 reused" in capsys.readouterr().err
     assert np.array_equal(features("int8"), features("float32"))
     assert layout.backbone("int8").read_bytes() == quantized

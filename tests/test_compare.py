@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from pipeline.choosing.intervals import accuracy_difference_interval
 from pipeline.errors import ConfigurationError
-from pipeline.files import layout
+from pipeline.metrics.intervals import accuracy_difference_interval
 from pipeline.tools.cli import viewfinder
 from pipeline.tools.compare import text_of, with_float32, with_revision
 from tests import tiny_run
@@ -62,8 +61,8 @@ def test_there_is_no_interval_of_other_frames_or_of_one_take() -> None:
     assert accuracy_difference_interval(table.head(1), table.head(1)) is None
 
 
-def test_without_predictions_there_is_no_interval(run: Path) -> None:
-    layout.predictions("int8").unlink()
+def test_of_one_take_there_is_no_interval(run: Path) -> None:
+    tiny_run.change_metrics("int8", intervals={})
     assert "interval" not in text_of(with_float32())
 
 
@@ -73,7 +72,7 @@ def test_as_json(run: Path) -> None:
     assert found["schemes"]["float32"]["difference"] is None
     assert found["schemes"]["int8"]["difference"]["size_bytes"] == -3000
     low, high = found["schemes"]["int8"]["accuracy_difference_interval"]
-    assert -1 <= low <= -0.2 <= high <= 0
+    assert (low, high) == (pytest.approx(-0.3), pytest.approx(-0.2))
 
 
 def test_with_a_revision(committed: Path) -> None:
@@ -84,7 +83,7 @@ def test_with_a_revision(committed: Path) -> None:
     line = " ".join(told.splitlines()[2].split())
     assert line == "int8 0.900 (+0.100) 0.900 (+0.100) 0.00 MiB (-50%) 1.5 ms (-50%)"
     assert "In brackets: the difference from HEAD." in told
-    assert "Another test: 10 frames of 2 takes then, 10 of 3 now." in told
+    assert "Scored on other takes: 10 frames of 2 takes then, 10 of 3 now." in told
     assert "Another backbone: tiny then, other now." in told
     assert "There and not here: float32." in told
 

@@ -21,7 +21,8 @@ from pipeline.images.codec import decode_jpeg, encode_jpeg
 from pipeline.per_take.augment import augment_take
 from pipeline.per_take.bottlenecks import FeatureExtractor
 from pipeline.per_take.feature_jobs import feature_jobs
-from pipeline.takes.examples import Examples, read_examples
+from pipeline.takes.examples import Examples
+from pipeline.takes.rows import read_rows
 from pipeline.takes.splits import PARTS, TEST, TRAIN, VALIDATION, Block, Take, labels_of, write_splits
 from pipeline.takes.tables import AUGMENTED, FRAMES, bottlenecks_schema, to_parquet
 from pipeline.takes.train_sample import sample_train_frames
@@ -46,6 +47,15 @@ class Tables:
         """Return take and frame of each frame of a part, in order."""
         numbered = enumerate(zip(self.takes, self.lengths, strict=True))
         return [(t, i) for t, (take, length) in numbered for i in indices_by_definition(take, part, length)]
+
+    def rows_of_blocks(self, number: int) -> list[tuple[int, str, str, int]]:
+        """Return grey, label, part and copy of the rows of each block of a take: its frames, then their copies."""
+        take, length, rows = self.takes[number], self.lengths[number], []
+        for block in take.blocks:
+            alone = Take(take.label, take.name, take.path, "", (block,))
+            greys = [40 * number + 4 * i for i in indices_by_definition(alone, block.part, length)]
+            rows += [(grey + 100 * copy, take.label, block.part, copy) for copy in (0, 1) for grey in greys]
+        return rows
 
     def rows_of(self, part: str) -> list[tuple[int, str]]:
         """Return grey and label of a part's frames and, to train on, their copies, take by take."""
@@ -79,23 +89,24 @@ def written(tables_of: Tables) -> Iterator[None]:
         patch.chdir(folder)
         for number, (take, length) in enumerate(zip(tables_of.takes, tables_of.lengths, strict=True)):
             write(take, "frames", [40 * number + 4 * i for i in range(length)])
-            if take.has_part(TRAIN):
-                write(
-                    take, "augmented", [40 * number + 4 * i + 100 for i in indices_by_definition(take, TRAIN, length)]
-                )
+            copied = sorted({i for part in PARTS for i in indices_by_definition(take, part, length)})
+            write(take, "augmented", [40 * number + 4 * i + 100 for i in copied])
         yield
 
 
 def write(take: Take, kind: str, greys: list[int]) -> None:
     """Write flat pictures of these greys, and as their bottlenecks the grey and a zero."""
     images = [encode_jpeg(np.full((6, 8, 3), grey, np.uint8), quality=95) for grey in greys]
-    ids, times = [str(grey) for grey in greys], [0.25 * i for i in range(len(greys))]
+    ids = [str(grey if kind == "frames" else grey - 100) for grey in greys]
+    times = [0.25 * i for i in range(len(greys))]
     if kind == "frames":
         write_bytes(layout.FRAMES / take.table, to_parquet(pa.table([ids, times, images], schema=FRAMES)))
     else:
         copies = pa.table([ids, [1] * len(ids), times, images], schema=AUGMENTED)
         write_bytes(layout.AUGMENTED / take.table, to_parquet(copies))
-    features = pa.table([ids, [0] * len(ids), times, [[grey, 0] for grey in greys]], schema=bottlenecks_schema(2))
+    features = pa.table(
+        [ids, [int(kind != "frames")] * len(ids), times, [[grey, 0] for grey in greys]], schema=bottlenecks_schema(2)
+    )
     write_bytes(BOTTLENECKS / kind / take.table, to_parquet(features))
 
 
@@ -107,7 +118,8 @@ def test_augment(found: Tables, copies: int) -> None:
         made = [augment_take(take, sha256_of_file(layout.FRAMES / take.table), config) for take in found.takes]
     assert all(table.schema.equals(AUGMENTED) for table in made)
     ids = [frame_id for table in made for frame_id in table["frame_id"].to_pylist()]
-    assert ids == [str(40 * t + 4 * i) for t, i in found.frames_of(TRAIN) for _ in range(copies)]
+    used = sorted({frame for part in PARTS for frame in found.frames_of(part)})
+    assert ids == [str(40 * t + 4 * i) for t, i in used for _ in range(copies)]
 
 
 def check(read: Callable[[], Examples], found: Tables, part: str) -> None:
@@ -123,11 +135,19 @@ def check(read: Callable[[], Examples], found: Tables, part: str) -> None:
     assert [labels_of(found.takes)[index] for index in examples.label_indices] == [label for _, label in rows]
 
 
-@given(tables(), st.sampled_from([TRAIN, VALIDATION]))
+@given(tables())
 @settings(max_examples=40)
-def test_the_heads_examples(found: Tables, part: str) -> None:
+def test_the_rows_that_heads_are_trained_on(found: Tables) -> None:
+    every = [row for take in range(len(found.takes)) for row in found.rows_of_blocks(take)]
+    trained = {found.takes[t].label for part in (TRAIN, VALIDATION) for t, _ in found.frames_of(part)}
     with written(found):
-        check(lambda: read_examples(BOTTLENECKS, found.takes, part), found, part)
+        if trained != set(labels_of(found.takes)):
+            with pytest.raises(InputError, match="without a single frame to train on"):
+                read_rows(BOTTLENECKS, found.takes)
+            return
+        rows = read_rows(BOTTLENECKS, found.takes)
+    shown = zip(rows.features[:, 0], rows.label_indices, rows.unit_indices, rows.copies, strict=True)
+    assert [(int(grey), rows.labels[label], rows.units[unit].part, copy) for grey, label, unit, copy in shown] == every
 
 
 @given(tables(), st.sampled_from([TRAIN, VALIDATION]))
@@ -170,8 +190,8 @@ def test_bottlenecks(found: Tables) -> None:
         num_rows = {job.output: job.compute().num_rows for job in feature_jobs(found.takes, extractor)}
     for take, length in zip(found.takes, found.lengths, strict=True):
         assert num_rows.get(Path("frames") / take.table, length) == length
-        copies = len(indices_by_definition(take, TRAIN, length))
-        assert num_rows.get(Path("augmented") / take.table) == (copies if take.has_part(TRAIN) else None)
+        copied = {i for part in PARTS for i in indices_by_definition(take, part, length)}
+        assert num_rows.get(Path("augmented") / take.table) == len(copied)
 
 
 @given(tables(), st.integers(1, 10))

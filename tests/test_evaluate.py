@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from pipeline.config.evaluate import EvaluateConfig, EvaluateStage
 from pipeline.errors import PipelineError
 from pipeline.evaluate import evaluate, held_out_frames, predict, spread
-from pipeline.files import layout, write_bytes
+from pipeline.files import layout, write_bytes, write_text
+from pipeline.heads.classifier import classifier
+from pipeline.heads.head_file import Head, to_bytes
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
-from pipeline.litert.head import append_head
 from pipeline.litert.interpreter import Model
-from pipeline.litert.metadata import embed_labels
 from pipeline.litert.runtimes import Classifier, open_classifier
 from pipeline.metrics.classification import (
     Predictions,
@@ -29,8 +29,9 @@ from pipeline.metrics.classification import (
     score,
     take_accuracy,
 )
+from pipeline.metrics.predictions import COLUMNS
 from pipeline.takes.splits import read_takes
-from tests import tiny_models, tiny_project
+from tests import tiny_models, tiny_project, tiny_results
 
 CONFIG = EvaluateConfig(
     runtime="litert",
@@ -42,6 +43,7 @@ CONFIG = EvaluateConfig(
 )
 
 KEYS = {
+    *("scored_by", "standard_error", "intervals", "worst_recall", "test"),
     *("accuracy", "take_accuracy", "macro_f1", "log_loss", "expected_calibration_error", "agreement_with_float32"),
     *("accuracy_drop", "per_class", "size_bytes", "latency_ms", "num_threads", "peak_memory_bytes", "num_test_frames"),
     *("num_test_takes", "scheme", "backbone", "runtime", "num_reference_frames", "agreement_with_litert"),
@@ -51,12 +53,16 @@ KEYS = {
 
 
 def write_model(scheme: str, *, swap: bool = False) -> None:
-    """Write a classifier with random weights; swapped, it says the opposite."""
+    """Write what a classifier with random weights is made of, not cross-validated; swapped, it says the opposite."""
     weights, bias = tiny_models.head(num_labels=2)
     if swap:
         weights, bias = weights[:, ::-1], bias[::-1]
-    model = append_head(tiny_models.backbone(), weights, bias)
-    write_bytes(layout.model(scheme), embed_labels(model, tiny_project.LABELS, name="tiny", description="tiny"))
+    head = Head(weights, bias, tiny_project.LABELS)
+    write_bytes(layout.backbone(scheme), tiny_models.backbone())
+    write_bytes(layout.held_out_head(scheme), to_bytes(head))
+    write_bytes(layout.model(scheme), classifier(tiny_models.backbone(), head, name="tiny"))
+    write_text(layout.crossval_figures(scheme), "{}")
+    write_text(layout.crossval_predictions(scheme), ",".join(COLUMNS) + "\n")
 
 
 def predictions(actual: list[int], probabilities: list[list[float]], takes: list[str] | None = None) -> Predictions:
@@ -79,6 +85,7 @@ def test_the_metrics_file_keeps_its_contract(folder: Path) -> None:
     reference, swapped = (json.loads(layout.metrics(scheme).read_text()) for scheme in ("float32", "int8"))
     assert set(reference) == set(swapped) == KEYS
     assert set(reference["per_class"]) == set(tiny_project.LABELS)
+    assert (reference["scored_by"], reference["accuracy"]) == ("test", reference["test"]["accuracy"])
     assert set(reference["latency_ms"]) == {"p50", "p90", "p99"}
     assert (reference["agreement_with_float32"], reference["accuracy_drop"]) == (1, 0)
     assert swapped["agreement_with_float32"] == 0
@@ -94,6 +101,23 @@ def test_the_metrics_file_keeps_its_contract(folder: Path) -> None:
     assert diagonal["num_frames"].sum() / confusion["num_frames"].sum() == pytest.approx(swapped["accuracy"])
 
 
+def test_cross_validation_leads_and_the_test_takes_stand_beside_it(folder: Path) -> None:
+    tiny_project.make()
+    for scheme, wrong in (("float32", []), ("int8", [2, 3])):
+        write_model(scheme)
+        table = tiny_results.predictions(wrong)
+        write_text(layout.crossval_predictions(scheme), table.to_csv(index=False))
+        found = {"accuracy": float(table["is_right"].mean()), "num_test_frames": 99, "intervals": {"accuracy": {}}}
+        write_text(layout.crossval_figures(scheme), json.dumps(found))
+    evaluate(EvaluateStage("int8", "stretch", tiny_project.BACKBONE.name, CONFIG))
+    metrics = json.loads(layout.metrics("int8").read_text())
+    assert (metrics["scored_by"], metrics["accuracy"], metrics["num_test_frames"]) == ("crossval", 0.8, 99)
+    assert metrics["accuracy_drop"] == pytest.approx(0.2)
+    assert metrics["intervals"]["accuracy_drop"] == {"low": 0.0, "high": pytest.approx(0.4)}
+    assert metrics["test"]["accuracy_drop"] == 0  # both have the same head here
+    assert metrics["test"]["num_test_frames"] == 2 * tiny_project.NUM_FRAMES
+
+
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
 def test_held_out_frames_are_scored_through_the_one_preprocessing_function(folder: Path, resize: str) -> None:
     tiny_project.make()
@@ -101,7 +125,7 @@ def test_held_out_frames_are_scored_through_the_one_preprocessing_function(folde
     frames = list(held_out_frames(read_takes(layout.SPLITS)))
     model = Model(layout.model("float32").read_bytes())
     expected = [model(to_model_input(decode_jpeg(frame.image), 16, resize)) for frame in frames]
-    found = predict(layout.model("float32"), frames, resize, "litert", title="")
+    found = predict(layout.model("float32").read_bytes(), frames, resize, "litert", title="")
     assert np.array_equal(found.probabilities, np.stack(expected))
     assert found.takes == ("cup/test.mp4",) * 5 + ("rote Möhre/test.mp4",) * 5
 

@@ -165,7 +165,7 @@ def test_a_full_disk_is_told_whatever_a_stage_was_writing(folder: Path) -> None:
         "def stage(config): open('/dev/full', 'wb', 0).write(b'x')\n"
         "def main(): run_stage('split', SplitStage, stage)\n"
     )
-    settings = ["split.validation_percent=10", "split.test_percent=10"]
+    settings = ["split.validation_percent=10", "split.test_percent=10", "split.test=[]"]
     with begin("-c", "import full; full.main()", *settings, folder=folder) as process:
         _, errors = process.communicate()
     assert process.returncode == FullDiskError.exit_status

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,12 +13,13 @@ from tests import tiny_results
 from tests.conftest import PROJECT
 from tests.sandbox import Sandbox
 
-NAMES = tuple(GateConfig.__dataclass_fields__)
+NAMES = tuple(name for name in GateConfig.__dataclass_fields__ if name != "judge_by")
 SCHEMES = ["float32", "float16", "int8", "int4"]  # int4 is not scored yet
 
 
 def limits(**given: object) -> GateConfig:
-    return GateConfig(**(dict.fromkeys(NAMES) | given))
+    every: dict[str, Any] = {"judge_by": "figure"} | dict.fromkeys(NAMES) | given
+    return GateConfig(**every)
 
 
 def refusal(config: GateConfig, deploy: str = "int8") -> str:
@@ -50,6 +52,7 @@ def test_a_model_exactly_at_its_limits_passes(results: Path) -> None:
     [
         ("min_accuracy", 0.95, "min_accuracy: 0.95; it has 0.8, 0.15 too little"),
         ("min_take_accuracy", 0.9, "min_take_accuracy: 0.9; it has 0.8, 0.1 too little"),
+        ("min_recall", 0.85, "min_recall: 0.85; it has 0.8, 0.05 too little"),
         ("max_accuracy_drop", 0.05, "max_accuracy_drop: 0.05; it has 0.2, 0.15 too much"),
         ("min_agreement_with_float32", 1, "min_agreement_with_float32: 1; it has 0.8, 0.2 (20%) too little"),
         ("max_size_bytes", 800, "max_size_bytes: 800; it has 1,000, 200 (25%) too much"),
@@ -61,6 +64,22 @@ def test_a_refusal_names_the_limit_and_by_how_much_it_is_broken(
 ) -> None:
     assert told in refusal(limits(**{name: limit}))
     assert not layout.GATE.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "told"),
+    [
+        ("min_accuracy", 0.75, "min_accuracy: 0.75; it has 0.7, 0.05 too little"),
+        ("min_take_accuracy", 0.75, "min_take_accuracy: 0.75; it has 0.7, 0.05 too little"),
+        ("min_recall", 0.75, "min_recall: 0.75; it has 0.7, 0.05 too little"),
+        ("max_accuracy_drop", 0.25, "max_accuracy_drop: 0.25; it has 0.3, 0.05 too much"),
+    ],
+)
+def test_a_limit_can_be_held_against_the_worse_end_of_the_interval(
+    results: Path, name: str, limit: float, told: str
+) -> None:
+    gate(GateStage("int8", SCHEMES, limits(**{name: limit})))
+    assert told in refusal(limits(judge_by="interval", **{name: limit}))
 
 
 def test_a_refusal_names_every_broken_limit_and_the_schemes_that_would_pass(results: Path) -> None:

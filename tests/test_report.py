@@ -4,20 +4,26 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from pipeline.config.report import ReportConfig, ReportStage
 from pipeline.errors import InputError, PipelineError
-from pipeline.files import layout, write_text
+from pipeline.files import layout, write_bytes, write_text
 from pipeline.metrics.predictions import read_predictions
 from pipeline.pictures.contact_sheet import Thumbnail
+from pipeline.pictures.recalls import advice, learning_curve
 from pipeline.report import pictures, report, thumbnail
 from pipeline.takes.single_frame import read_frame
+from pipeline.takes.tables import FRAMES, read_parquet, to_parquet
 from tests import tiny_project, tiny_results
 
 CONFIG = ReportConfig(num_calibration_bins=10, num_thumbnails=4)
-NAMES = ("confusion.png", "lost_to_quantization.png", "reliability.png", "tradeoff.png", "worst_errors.png")
+NAMES = (
+    *("confusion.png", "learning_curve.png", "lost_to_quantization.png", "recalls.png", "reliability.png"),
+    *("tradeoff.png", "training.png", "worst_errors.png"),
+)
 
 
 def stage(deploy: str, *schemes: str) -> ReportStage:
@@ -42,7 +48,9 @@ def test_all_pictures_are_written_and_no_other_file(results: Path) -> None:
     (layout.PICTURES / "old.png").write_bytes(b"of an earlier version")
     report(stage("int8"))
     assert sorted(path.name for path in layout.PICTURES.iterdir()) == list(NAMES)
-    assert sorted(path.name for path in layout.PICTURES.parent.iterdir()) == ["evaluation", "pictures"]
+    assert sorted(path.name for path in layout.PICTURES.parent.iterdir()) == [
+        *("crossval", "evaluation", "finetune", "pictures", "training")
+    ]
 
 
 @pytest.mark.slow
@@ -113,7 +121,7 @@ def test_a_photo_has_no_count(results: Path, sheets: Sheets) -> None:
     for scheme in ("float32", "int8"):
         table = tiny_results.predictions([1] if scheme == "int8" else []).iloc[:2]
         names = table.assign(take=["cup/a.jpg", "cup/test.mp4"])
-        write_text(layout.predictions(scheme), names.to_csv(index=False))
+        write_text(layout.crossval_predictions(scheme), names.to_csv(index=False))
     pictures(stage("int8"))
     assert sheets["Right in float32, wrong in int8"][1] == [(89, "int8 loses it")]
 
@@ -122,11 +130,57 @@ def test_nothing_wrong_is_said_in_a_friendly_way(results: Path, monkeypatch: pyt
     monkeypatch.setattr("pipeline.report.message", lambda headline, text: f"{headline}: {text}".encode())
     tiny_results.write_scheme("int8")
     made = pictures(stage("int8"))
-    assert made["worst_errors.png"] == b"int8 gets every test frame right: all 10 of them"
-    lost = b"Nothing is lost: Every test frame that float32 gets right is right in int8, too."
+    assert made["worst_errors.png"] == b"int8 gets every frame right: all 10 of them"
+    lost = b"Nothing is lost: Every frame that float32 gets right is right in int8, too."
     assert made["lost_to_quantization.png"] == pictures(stage("float32"))["lost_to_quantization.png"] == lost
     lost = b"Nothing to compare: `quantization` in params.yaml lists float32 alone."
     assert pictures(stage("float32", "float32"))["lost_to_quantization.png"] == lost
+
+
+def test_a_tuned_backbone_has_its_curve(results: Path) -> None:
+    assert "finetuning.png" not in pictures(stage("float32"))
+    write_text(layout.FINETUNE_CURVES, "epoch,train_loss,validation_loss\n1,0.5,0.6\n2,0.4,0.5\n")
+    assert "finetuning.png" in pictures(stage("float32"))
+
+
+def test_without_cross_validation_the_test_takes_are_shown(results: Path, sheets: Sheets) -> None:
+    for scheme in ("float32", "int8"):
+        empty = tiny_results.predictions().iloc[:0]
+        write_text(layout.crossval_predictions(scheme), empty.to_csv(index=False))
+    pictures(stage("int8"))
+    assert sheets["The worst errors of int8: surest and wrong"][0].startswith("int8 gets 3 of 10 frames wrong")
+
+
+CURVE = pd.DataFrame(
+    [
+        (50, 6.0, "", 0.7, 0.6, 0.8),
+        (50, 6.0, "cup", 0.8, 0.6, 1),
+        (50, 6.0, "pen", 0.6, 0.5, 0.7),
+        (100, 12.0, "", 0.85, 0.8, 0.9),
+        (100, 12.0, "cup", 0.75, 0.7, 0.8),
+        (100, 12.0, "pen", 0.95, 0.9, 1.0),
+    ],
+    columns=["percent", "num_takes", "label", "recall", "low", "high"],
+)
+
+
+def test_the_learning_curve_says_whether_more_takes_would_help() -> None:
+    assert advice(CURVE) == "6 to 12 takes: +15.0 points; more takes would help, most of all of cup (75%)"
+    flat = CURVE.assign(recall=0.85)
+    assert advice(flat) == "6 to 12 takes: +0.0 points; more takes of the same kind will hardly help"
+    assert advice(CURVE[CURVE["percent"] == 100]) == "Too few takes to tell how it grows"
+    assert size_of(learning_curve(CURVE, title="int8"))[0] > 600
+
+
+def test_a_photo_in_a_folder_is_found_by_its_place(results: Path) -> None:
+    frames = read_parquet(layout.FRAMES / "cup/test.mp4.parquet")
+    ids = pa.array([f"abc-{i:06d}" for i in range(tiny_project.NUM_FRAMES)])
+    photos = pa.table([ids, pa.nulls(len(ids), pa.float64()), frames["image"]], schema=FRAMES)
+    for name in ("set", "a.jpg"):
+        write_bytes(layout.FRAMES / "cup" / f"{name}.parquet", to_parquet(photos))
+    row = tiny_results.predictions().to_dict("records")[0]
+    assert thumbnail(row | {"take": "cup/set", "frame_id": "abc-000002"}).origin == "set/, photo 3 by name"
+    assert thumbnail(row | {"take": "cup/a.jpg", "frame_id": "abc-000000"}).origin == "a.jpg"
 
 
 def test_letters_that_no_font_has_are_told(
@@ -134,7 +188,7 @@ def test_letters_that_no_font_has_are_told(
 ) -> None:
     table = tiny_results.predictions().replace("rote Möhre", "\U0010fffd", regex=True)  # private use: no font has it
     monkeypatch.setattr("pipeline.report.pictures", lambda *_: {})
-    write_text(layout.predictions("int8"), table.to_csv(index=False))
+    write_text(layout.crossval_predictions("int8"), table.to_csv(index=False))
     report(stage("int8"))
     assert r"so pictures show \U0010fffd and the like" in capsys.readouterr().err
 

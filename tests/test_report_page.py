@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.errors import InputError
-from pipeline.files import layout, write_text
+from pipeline.files import layout
 from pipeline.pictures.curves import training_curves
 from pipeline.takes.splits import Block, write_splits
 from pipeline.tools.cli import viewfinder
@@ -49,7 +49,7 @@ def html(folder: Path) -> str:
 
 def test_everything_is_on_the_page(html: str) -> None:
     text = Reader(html).text
-    titles = ("Results", "The worst errors", "Training", "Takes", "Settings")
+    titles = ("Results", "The worst errors", "Takes", "Settings")
     assert [title for title in titles if title in text] == list(titles)
     assert "backbone: efficientnet_lite0" in text  # of params.yaml
     assert "Deployed: float32" in text
@@ -59,7 +59,7 @@ def test_everything_is_on_the_page(html: str) -> None:
 def test_the_page_asks_no_network(html: str) -> None:
     assert "http" not in html
     sources = re.findall(r"(?:src|href|url|@import)\W+([^\"' )>]{1,30})", html)
-    assert len(sources) == 2  # the worst errors and the curves
+    assert len(sources) == 1  # the worst errors
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert not Reader(html).elements & {"script", "link", "iframe"}
     assert "prefers-color-scheme: dark" in html
@@ -102,14 +102,6 @@ def test_a_cut_take_shows_its_blocks_and_many_takes_are_folded(folder: Path) -> 
     found = Reader(report().read_text(encoding="utf-8"))
     assert "train 0% to 80%, test 90% to 100%" in found.text
     assert "41 takes" in found.text
-
-
-def test_fine_tuning_has_its_curve(folder: Path) -> None:
-    tiny_run.make()
-    write_text(layout.FINETUNE_CURVES, "epoch,train_loss,validation_loss\n")  # as in the mode `head`
-    assert "Fine-tuning" not in report().read_text(encoding="utf-8")
-    write_text(layout.FINETUNE_CURVES, "epoch,train_loss,validation_loss\n1,0.5,0.6\n2,0.4,0.5\n")
-    assert "Fine-tuning" in report().read_text(encoding="utf-8")
 
 
 def test_without_a_run_there_is_no_page(folder: Path) -> None:

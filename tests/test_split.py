@@ -17,9 +17,9 @@ from pipeline.files import layout
 from pipeline.split import report, split
 from pipeline.takes.assignment import assign_takes, place_of
 from pipeline.takes.sources import find_sources
-from pipeline.takes.splits import PARTS, TRAIN, Block, Take, read_takes
+from pipeline.takes.splits import PARTS, TEST, TRAIN, Block, Take, read_takes
 
-CONFIG = SplitStage(split=SplitConfig(validation_percent=20, test_percent=20, block_gap_percent=5))
+CONFIG = SplitStage(split=SplitConfig(validation_percent=20, test_percent=20, block_gap_percent=5, test=[]))
 
 NAMES = st.lists(st.text("abcdef", min_size=1, max_size=6), min_size=4, max_size=12, unique=True)
 
@@ -281,4 +281,32 @@ def test_a_split_file_changed_by_hand(folder: Path) -> None:
 
 def test_percentages_that_leave_nothing_to_train_on() -> None:
     with pytest.raises(PipelineError, match="at most 95 together"):
-        SplitConfig(validation_percent=50, test_percent=40, block_gap_percent=5)
+        SplitConfig(validation_percent=50, test_percent=40, block_gap_percent=5, test=[])
+
+
+def choosing(*takes: str) -> SplitStage:
+    return SplitStage(split=SplitConfig(validation_percent=20, test_percent=20, block_gap_percent=5, test=list(takes)))
+
+
+def test_takes_that_are_named_are_the_test_takes_of_their_label(folder: Path) -> None:
+    fill([f"{label}/{i}.mp4" for label in ("café", "pen") for i in range(6)])
+    split(CONFIG)
+    before = parts()
+    split(choosing(unicodedata.normalize("NFD", "café/1.mp4"), "café/4.mp4"))
+    after = parts()
+    chosen = {name for name, found in after.items() if found == {TEST} and name.startswith("café")}
+    assert chosen == {"café/1.mp4", "café/4.mp4"}
+    assert set().union(*(found for name, found in after.items() if name.startswith("café"))) == set(PARTS)
+    assert all(after[name] == found for name, found in before.items() if name.startswith("pen"))
+
+
+def test_test_takes_that_cannot_be_are_told_at_once(folder: Path) -> None:
+    fill([*(f"cup/{i}.mp4" for i in range(4)), "pen/1.mp4", "pen/2.mp4"])
+    with pytest.raises(InputError) as caught:
+        split(choosing("cup/9.mp4", "pen/1.mp4"))
+    told = str(caught.value)
+    assert "`split.test` names cup/9.mp4, which is no take" in told
+    assert "did you mean cup/" in told
+    assert "`split.test` names pen/1.mp4, whose label has only 2 take(s)" in told
+    with pytest.raises(InputError, match=r"label 'cup' has 4 takes, of which `split.test` names 3"):
+        split(choosing("cup/0.mp4", "cup/1.mp4", "cup/2.mp4"))

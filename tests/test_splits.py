@@ -45,7 +45,7 @@ def test_parts_of_a_cut_take_are_disjoint_and_complete_but_for_the_gaps(
 ) -> None:
     assume(validation + test + 2 * gap <= 95)
     contents = {Source("cup", Path("1.mp4")): Content({Path("1.mp4"): "0"}, is_folder=False)}
-    take = take_of(blocks_of_label(contents, SplitConfig(validation, test, gap)))
+    take = take_of(blocks_of_label(contents, SplitConfig(validation, test, gap, [])))
     indices = np.concatenate([take.indices_of_part(part, num_frames) for part in PARTS])
     assert np.all(np.diff(indices) > 0)  # in the order of time, and none twice
     missing_percent = (np.setdiff1d(np.arange(num_frames), indices) + 0.5) / max(num_frames, 1) * 100

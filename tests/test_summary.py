@@ -21,8 +21,31 @@ def run(folder: Path) -> Path:
 
 def test_a_row_a_scheme_with_the_deployed_one_marked(run: Path) -> None:
     lines = [" ".join(line.split()) for line in text_of(summarized()).splitlines()]
-    assert "float32 * 1.000 1.000 +0.000 1.000 0.00 MiB 9.0 ms 9.0 ms" in lines
-    assert "int8 0.800 0.800 +0.200 0.800 0.00 MiB 3.0 ms 3.0 ms" in lines
+    assert "float32 * 1.000 0.900 to 1.000 1.000 +0.000 1.000 0.00 MiB 9.0 ms" in lines
+    assert "int8 0.800 0.700 to 0.800 0.800 +0.200 0.800 0.00 MiB 3.0 ms" in lines
+
+
+def test_it_says_what_the_figures_are_of(run: Path) -> None:
+    told = text_of(summarized())
+    assert "tiny. Cross-validated: 10 frames of 2 takes, each by a head without its take\n" in told
+    assert "Test takes: 10 frames of 2, from pixels to label, a head without them behind the same backbone\n" in told
+    for scheme in ("float32", "int8"):
+        tiny_run.change_metrics(scheme, scored_by="test")
+    told = text_of(summarized())
+    assert "tiny. Scored on 10 frames of 2 takes that were not trained on\n" in told
+    assert "Test takes:" not in told
+
+
+def test_a_label_that_is_never_recognized_is_told(run: Path) -> None:
+    assert "Never recognized" not in text_of(summarized())
+    tiny_run.change_metrics("float32", per_class={"cup": {"recall": 0.0}, "rote Möhre": {"recall": 0.9}})
+    assert "\nNever recognized: cup\n" in text_of(summarized())
+
+
+def test_metrics_of_an_earlier_version_are_told(run: Path) -> None:
+    layout.metrics("int8").write_text('{"accuracy": 1}')
+    with pytest.raises(InputError, match=r"int8\.json was written by an earlier version of Viewfinder"):
+        summarized()
 
 
 def test_it_chooses_only_if_there_are_targets(run: Path) -> None:
@@ -78,10 +101,10 @@ def test_the_sample_labels_are_those_of_the_sample_takes() -> None:
 
 
 def test_takes_that_were_cut_are_not_called_unseen(run: Path) -> None:
-    assert "2 takes that were not trained on" in text_of(summarized())
+    assert "Better than they are" not in text_of(summarized())
     spans = [("train", 0.0, 0.8), ("test", 0.9, 1.0)]
     write_splits(layout.SPLITS, [Block("cup", "a.mp4", "data/videos/cup/a.mp4", "0", *span) for span in spans])
-    assert "2 takes, 1 of which were trained on in part (their labels have too few takes)" in text_of(summarized())
+    assert "Better than they are: the figures of cup, whose few takes were trained on in part" in text_of(summarized())
 
 
 def test_without_metrics_it_says_what_to_run(run: Path) -> None:
@@ -93,7 +116,7 @@ def test_without_metrics_it_says_what_to_run(run: Path) -> None:
 @pytest.mark.parametrize("gate", ["strict", {"min_beauty": 1}, {"min_accuracy": "high"}])
 def test_a_gate_that_is_none(run: Path, gate: object) -> None:
     tiny_run.write_params(["float32", "int8"], gate=gate)  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match=r"params.yaml: `gate: (.|\n)*numbers or null under min_accuracy, "):
+    with pytest.raises(ConfigurationError, match=r"`gate: (.|\n)*numbers or null under judge_by, min_accuracy, "):
         summarized()
 
 

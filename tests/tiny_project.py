@@ -38,15 +38,17 @@ BACKBONE = BackboneConfig(
 )
 TRAINING = TrainingConfig(
     mode="head",
+    final="all",
+    optimizer="lbfgs",
+    regularization=None,
+    class_balance=True,
+    seed=0,
     steps=60,
     learning_rate=0.05,
     train_batch_size=8,
-    validation_batch_size=-1,
     eval_step_interval=20,
     dropout=0.1,
     weight_decay=0,
-    class_balance=True,
-    seed=0,
 )
 NUM_FRAMES = 5
 ENGINE = EngineConfig("local", 0)
@@ -75,9 +77,8 @@ def make() -> None:
         times = [i / 4 for i in range(NUM_FRAMES)]
         frames = pa.table([ids, times, images], schema=FRAMES)
         write_bytes(layout.FRAMES / block.label / f"{block.take}.parquet", to_parquet(frames))
-        if block.part == "train":
-            rows = pa.table([ids, [1] * NUM_FRAMES, times, images[::-1]], schema=AUGMENTED)
-            write_bytes(layout.AUGMENTED / block.label / f"{block.take}.parquet", to_parquet(rows))
+        rows = pa.table([ids, [1] * NUM_FRAMES, times, images[::-1]], schema=AUGMENTED)
+        write_bytes(layout.AUGMENTED / block.label / f"{block.take}.parquet", to_parquet(rows))
     write_bytes(layout.CONVERTED_BACKBONE, tiny_models.backbone())
     write_bytes(layout.TUNED_BACKBONE, tiny_models.backbone())
     layout.CALIBRATION.mkdir(parents=True)

@@ -10,6 +10,7 @@ from pipeline.litert.head import append_head
 from pipeline.litert.metadata import embed_labels
 from tests import tiny_models, tiny_project
 
+CURVES = "regularization,out_of_fold_loss,out_of_fold_accuracy\n1,0.5,0.8\n0.1,0.2,0.9\n"
 NUM_TEST_FRAMES = 2 * tiny_project.NUM_FRAMES
 
 
@@ -19,15 +20,34 @@ def write_scheme(scheme: str, *, wrong: Sequence[int] = (), size_bytes: int = 10
     write_bytes(layout.model(scheme), embed_labels(model, tiny_project.LABELS, name="tiny", description="tiny"))
     write_text(layout.labels(scheme), "".join(f"{label}\n" for label in tiny_project.LABELS))
     table = predictions(wrong)
-    write_text(layout.predictions(scheme), table.to_csv(index=False))
+    for path in (layout.predictions(scheme), layout.crossval_predictions(scheme)):
+        write_text(path, table.to_csv(index=False))
+    write_text(layout.learning_curve(scheme), "percent,num_takes,label,recall,low,high\n")
+    write_text(layout.FINETUNE_CURVES, "epoch,train_loss,validation_loss\n")
+    write_text(layout.training_curves(scheme), CURVES)
     accuracy = float(table["is_right"].mean())
-    metrics = {
+    interval = {"low": accuracy - 0.1, "high": accuracy}
+    figures = {
         "accuracy": accuracy,
+        "standard_error": 0.0,
         "take_accuracy": accuracy,
+        "worst_recall": accuracy,
+        "per_class": {label: {"recall": accuracy} for label in tiny_project.LABELS},
+        "num_test_frames": len(table),
+        "num_test_takes": 2,
+        "intervals": {
+            "accuracy": interval,
+            "take_accuracy": interval,
+            "recall": dict.fromkeys(tiny_project.LABELS, interval),
+            "accuracy_drop": {"low": 1 - accuracy, "high": 1.1 - accuracy},
+        },
+    }
+    metrics = {
+        "scored_by": "crossval",
+        **figures,
         "accuracy_drop": 1 - accuracy,
         "agreement_with_float32": accuracy,
-        "per_class": {label: {} for label in tiny_project.LABELS},
-        "num_test_frames": len(table),
+        "test": figures,
         "num_threads": 1,
         "size_bytes": size_bytes,
         "latency_ms": {"p50": p50},

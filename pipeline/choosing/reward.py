@@ -23,13 +23,15 @@ class Choice:
     """What was chosen.
 
     Attributes:
-        candidate: The one with the highest reward.
+        candidate: The cheapest of those that are as good as the best.
         reward: Its reward.
-        second: The next best, with its reward; None if there was one candidate only.
+        best: The one with the highest reward, with that reward.
+        second: The next best after the chosen one, with its reward; None if there was one candidate only.
     """
 
     candidate: Candidate
     reward: float
+    best: tuple[Candidate, float]
     second: tuple[Candidate, float] | None
 
 
@@ -41,9 +43,11 @@ def reward(candidate: Candidate, targets: Targets, exponents: Exponents) -> floa
 
 
 def choose(candidates: Sequence[Candidate], targets: Targets, exponents: Exponents) -> Choice:
-    """Choose the candidate with the highest reward; among equals the faster one, then the smaller one.
+    """Choose the cheapest of the candidates that are as good as the best: the faster one, then the smaller one.
 
-    Without a target of latency, latencies within `SAME_LATENCY` of the fastest of the equals count as equal.
+    As good is what is within one standard error of the best one's accuracy (Breiman et al., Classification and
+    Regression Trees, 1984, section 3.4.3): of many models that are equally good the luckiest looks best. Latencies
+    within `SAME_LATENCY` of the fastest of these count as equal.
 
     Raises:
         InputError: If there is no candidate.
@@ -53,16 +57,18 @@ def choose(candidates: Sequence[Candidate], targets: Targets, exponents: Exponen
             found="nothing to choose from", expected="results of at least one model", remedy="run `make sweep`"
         )
     rewards = {id(one): reward(one, targets, exponents) for one in candidates}
-    best = max(rewards.values())
-    fastest_ms = min(one.latency_ms for one in candidates if rewards[id(one)] == best)
+    best = max(candidates, key=lambda one: (rewards[id(one)], -one.latency_ms, -one.size_bytes))
+    least = rewards[id(best)] * (1 - best.standard_error / best.accuracy if best.accuracy else 1)
+    as_good = [one for one in candidates if rewards[id(one)] >= least]
+    fastest_ms = min(one.latency_ms for one in as_good)
 
-    def order(one: Candidate) -> tuple[float, bool, int, float]:
-        is_slower = one.latency_ms > fastest_ms * SAME_LATENCY
-        return -rewards[id(one)], is_slower, one.size_bytes, one.latency_ms
+    def order(one: Candidate) -> tuple[bool, int, float, float]:
+        return one.latency_ms > fastest_ms * SAME_LATENCY, one.size_bytes, -rewards[id(one)], one.latency_ms
 
-    first, *others = sorted(candidates, key=order)
+    chosen = min(as_good, key=order)
+    others = sorted((one for one in candidates if one is not chosen), key=lambda one: -rewards[id(one)])
     second = (others[0], rewards[id(others[0])]) if others else None
-    return Choice(first, rewards[id(first)], second)
+    return Choice(chosen, rewards[id(chosen)], (best, rewards[id(best)]), second)
 
 
 def best_within(candidates: Sequence[Candidate], targets: Targets) -> Candidate | None:
@@ -86,11 +92,18 @@ def sentence(choice: Choice, targets: Targets, *, accuracy_name: str = "accuracy
     what = f"reward, {choice.reward:.3f}" if targets else accuracy_name
     text = (
         f"{chosen.name}: {accuracy_name} {chosen.accuracy:.3f} at {chosen.latency_ms:.1f} ms{of_latency} and "
-        f"{chosen.size_bytes / MIB:.2f} MiB{of_size} has the highest {what}"
+        f"{chosen.size_bytes / MIB:.2f} MiB{of_size}"
     )
-    if choice.second:
-        candidate, value = choice.second
-        text += f"; next is {candidate.name} with {value:.3f}"
+    best, highest = choice.best
+    if best is chosen:
+        text += f" has the highest {what}"
+        if choice.second:
+            text += f"; next is {choice.second[0].name} with {choice.second[1]:.3f}"
+    else:
+        text += (
+            f" is the cheapest of those within the error of {best.name}, whose {what.partition(',')[0]} is the highest "
+            f"({highest:.3f}, ± {best.standard_error:.3f})"
+        )
     if not keeps(chosen, targets):
         text += "; it costs more than a target, which the reward weighs and does not forbid"
     return f"{text}."

@@ -13,6 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.assemble import assemble
 from pipeline.backbone import backbone
 from pipeline.bottlenecks import bottlenecks
@@ -26,12 +28,15 @@ from pipeline.config.plain import PARAMS, load
 from pipeline.config.quantize import QuantizeStage
 from pipeline.config.train import HEAD, TrainingConfig
 from pipeline.files import layout, write_bytes, write_text
-from pipeline.heads.head_file import to_bytes
-from pipeline.heads.training import train_head
+from pipeline.heads.crossvalidation import cross_validate
+from pipeline.heads.head_file import Head, to_bytes
+from pipeline.metrics.classification import losses_of
+from pipeline.metrics.intervals import standard_error
 from pipeline.quantize import quantize
 from pipeline.takes.cache import CACHE_VARIABLE, cache_folder
-from pipeline.takes.examples import Examples, read_examples
-from pipeline.takes.splits import TRAIN, VALIDATION, labels_of, read_takes
+from pipeline.takes.folds import NUM_FOLDS
+from pipeline.takes.rows import Rows, read_rows
+from pipeline.takes.splits import read_takes
 
 _SHARED = ("params.yaml", *map(str, (layout.SPLITS, layout.FRAMES, layout.AUGMENTED, layout.CALIBRATION)))
 
@@ -41,14 +46,16 @@ class Outcome:
     """What a trial gave.
 
     Attributes:
-        accuracy: Share of validation frames that are right, 0..1, at the step with the lowest validation loss.
-        validation_loss: The cross entropy there.
+        accuracy: Share of frames that are right, 0..1, each by a head that has not seen its take.
+        standard_error: Of the accuracy, over takes.
+        loss: The cross entropy of the same frames, in nats.
         latency_ms: Median of one picture in LiteRT on this machine at that time; `latencies` compares better.
         size_bytes: Of model.tflite.
     """
 
     accuracy: float
-    validation_loss: float
+    standard_error: float
+    loss: float
     latency_ms: float
     size_bytes: int
 
@@ -68,32 +75,32 @@ class Workshop:
         self._resize = resize
         self._project = project.absolute()
         os.environ[CACHE_VARIABLE] = str(cache_folder().absolute())  # not that of the folder that is changed into
-        self._examples = lru_cache(maxsize=4)(self._read_examples)
+        self._rows = lru_cache(maxsize=4)(self._read_rows)
 
     def try_out(self, architecture: str, scheme: str, training: Mapping[str, Any], *, title: str) -> Outcome:
-        """Train a head and tell what the model gives on the validation takes and what it costs.
+        """Cross-validate heads over the takes that are not for testing, and tell what the model gives and costs.
 
         Args:
             architecture: Name of a backbone, as in params.yaml.
             scheme: Of its quantization.
             training: Values of `TrainingConfig`.
-            title: For the progress bar, and of TensorBoard's folder.
+            title: For the progress bar.
 
         Raises:
             PipelineError: If a stage refuses.
         """
-        train, validation, labels = self._examples(architecture, scheme)
-        trained = train_head(
-            train,
-            validation,
-            labels,
-            TrainingConfig(**{**training, "mode": HEAD}),  # the whole search is about heads
-            title=title,
-            log_folder=self._folder / "tensorboard" / title,
+        rows = self._rows(architecture, scheme)
+        settings = TrainingConfig(**{**training, "mode": HEAD})  # the whole search is about heads
+        predictions, _ = cross_validate(rows, settings, num_folds=NUM_FOLDS, percents=[], title=title)
+        is_right = predictions.predicted == predictions.actual
+        latency_ms, size_bytes = self._costs(architecture, scheme, rows)
+        return Outcome(
+            float(is_right.mean()),
+            standard_error(is_right, predictions.takes),
+            float(losses_of(predictions).mean()),
+            latency_ms,
+            size_bytes,
         )
-        best = trained.curves[trained.curves["step"] == trained.best_step].iloc[0]
-        latency_ms, size_bytes = self._costs(architecture, scheme, to_bytes(trained.head))
-        return Outcome(float(best["validation_accuracy"]), float(best["validation_loss"]), latency_ms, size_bytes)
 
     def latencies(self, models: Collection[tuple[str, str]]) -> dict[tuple[str, str], float]:
         """Return the latency in ms of each model that was tried, all from the same sitting.
@@ -108,8 +115,8 @@ class Workshop:
         measured = latencies_ms(files, self._folder / "latency_ms.json")
         return dict(zip(models, measured.values(), strict=True))
 
-    def _read_examples(self, architecture: str, scheme: str) -> tuple[Examples, Examples, list[str]]:
-        """Return the train examples, the validation examples and the labels; compute them if they are not there."""
+    def _read_rows(self, architecture: str, scheme: str) -> Rows:
+        """Return the bottlenecks of all takes that are not for testing; compute them if they are not there."""
         with self._inside(architecture):
             if not layout.CONVERTED_BACKBONE.exists():
                 backbone(self._composed("backbone", BackboneStage, architecture))
@@ -118,17 +125,17 @@ class Workshop:
                 quantize(self._composed("quantize", QuantizeStage, architecture, scheme))
             if not layout.bottlenecks(scheme).exists():
                 bottlenecks(self._composed("bottlenecks", BottlenecksStage, architecture, scheme))
-            takes = read_takes(layout.SPLITS)
-            folder = layout.bottlenecks(scheme)
-            parts = [read_examples(folder, takes, part) for part in (TRAIN, VALIDATION)]
-            return parts[0], parts[1], labels_of(takes)
+            rows = read_rows(layout.bottlenecks(scheme), read_takes(layout.SPLITS))
+            return rows.only(rows.are_for_training)
 
-    def _costs(self, architecture: str, scheme: str, head_file: bytes) -> tuple[float, int]:
-        """Return latency in ms and size in bytes, measured with the first head: all heads have the same size."""
+    def _costs(self, architecture: str, scheme: str, rows: Rows) -> tuple[float, int]:
+        """Return latency in ms and size in bytes, measured with an empty head: all heads have the same size."""
         with self._inside(architecture):
             path = layout.metrics(scheme)
             if not path.exists():
-                write_bytes(layout.head(scheme), head_file)
+                shape = rows.features.shape[1], len(rows.labels)
+                head = Head(np.zeros(shape, np.float32), np.zeros(shape[1], np.float32), rows.labels)
+                write_bytes(layout.head(scheme), to_bytes(head))
                 assemble(self._composed("assemble", AssembleStage, architecture, scheme))
                 content = layout.model(scheme).read_bytes()
                 latency_ms = measure_in_turns({scheme: content}, num_rounds=1)[scheme]

@@ -13,8 +13,10 @@ class SplitConfig:
     """How many of 100 takes go to each part; the rest is for training.
 
     Attributes:
-        validation_percent: Percent of a label's takes that choose the best checkpoint; at least one take, 1 to 90.
-        test_percent: Percent of a label's takes that give the reported accuracy; at least one take, 1 to 90.
+        test_percent: Percent of a label's takes that are scored from pixels to label; at least one take, 1 to 90.
+        validation_percent: Percent of a label's takes that choose the epoch with `mode: finetune`; at least one take, 1
+            to 90.
+        test: Takes that are for testing, as label/take; of labels that none is named of, `test_percent` are.
         block_gap_percent: Percent of a take left out between two time blocks, so that neighbouring frames never face
             each other; for labels with one or two takes.
     """
@@ -22,6 +24,7 @@ class SplitConfig:
     validation_percent: float = MISSING
     test_percent: float = MISSING
     block_gap_percent: float = MISSING
+    test: list[str] = MISSING
 
     def __post_init__(self) -> None:
         """Check the ranges."""

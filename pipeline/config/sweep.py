@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from pipeline.config.plain import read_plain
-from pipeline.config.ranges import above, at_least, between
+from pipeline.config.ranges import at_least
 from pipeline.errors import ConfigurationError
 from pipeline.files import layout
 
@@ -51,40 +51,20 @@ class SweepConfig(Space):
 
 @dataclass
 class SearchConfig(Space):
-    """What `make search` draws trials from. Ranges are pairs: from, to.
+    """What `make search` tries.
 
     Attributes:
-        learning_rate: Of AdamW at the start, from and to; drawn evenly on a logarithmic scale.
-        weight_decay: Of AdamW, from and to; drawn evenly on a logarithmic scale.
-        dropout: Share of features dropped in a training step, from and to, 0 to 0.95.
-        steps: Batches that the head is trained on, from and to.
-        num_trials: Trials that a study has in the end.
-        num_first_random: Trials before the sampler begins to learn from them.
-        seed: Of the sampler.
+        num_trials: Trials that a study has in the end; no more than there is to try.
+        seed: Of the order in which the space is tried.
     """
 
-    learning_rate: tuple[float, float] = MISSING
-    weight_decay: tuple[float, float] = MISSING
-    dropout: tuple[float, float] = MISSING
-    steps: tuple[int, int] = MISSING
     num_trials: int = MISSING
-    num_first_random: int = MISSING
     seed: int = MISSING
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        for name in ("learning_rate", "weight_decay", "dropout", "steps"):
-            low, high = getattr(self, name)
-            if not low <= high:
-                raise _refusal(f"{name}: [{low}, {high}]", "the smaller number first", name)
-        above("learning_rate", self.learning_rate[0], 0)
-        above("weight_decay", self.weight_decay[0], 0)
-        between("dropout", self.dropout[0], 0, 0.95)
-        between("dropout", self.dropout[1], 0, 0.95)
-        at_least("steps", self.steps[0], 1)
         at_least("num_trials", self.num_trials, 1)
-        at_least("num_first_random", self.num_first_random, 1)
         at_least("seed", self.seed, 0)
 
 

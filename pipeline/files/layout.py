@@ -49,8 +49,28 @@ def head(scheme: str) -> Path:
     return Path("models/heads") / f"{scheme}.safetensors"
 
 
+def held_out_head(scheme: str) -> Path:
+    """Return a head that has never seen the test takes."""
+    return Path("models/heads/held_out") / f"{scheme}.safetensors"
+
+
+def crossval_predictions(scheme: str) -> Path:
+    """Return the table of what each frame is taken for by a head that was trained without its take."""
+    return Path("plots/crossval") / scheme / "predictions.csv"
+
+
+def learning_curve(scheme: str) -> Path:
+    """Return the table of accuracies by the share of takes that heads were trained on."""
+    return Path("plots/crossval") / scheme / "learning.csv"
+
+
+def crossval_figures(scheme: str) -> Path:
+    """Return the figures of cross-validation, with their intervals."""
+    return Path("build/crossval") / f"{scheme}.json"
+
+
 def training_curves(scheme: str) -> Path:
-    """Return the table of losses and accuracies while the head was trained."""
+    """Return the table of how the head was trained: by strength of regularization, or by step."""
     return Path("plots/training") / f"{scheme}.csv"
 
 

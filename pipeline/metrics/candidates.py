@@ -20,6 +20,7 @@ class Candidate:
         latency_ms: Median time of one picture in LiteRT on this machine.
         size_bytes: Of model.tflite.
         settings: Keys and values of params.yaml that make it; a key may name a file of conf/ before a colon.
+        standard_error: Of the accuracy, over takes; 0 where it is not known.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Candidate:
     latency_ms: float
     size_bytes: int
     settings: Mapping[str, object] = field(default_factory=dict)
+    standard_error: float = 0.0
 
 
 def candidate_of(metrics: Mapping[str, Any]) -> Candidate:
@@ -37,6 +39,7 @@ def candidate_of(metrics: Mapping[str, Any]) -> Candidate:
         metrics["latency_ms"]["p50"],
         metrics["size_bytes"],
         {"deploy": metrics["scheme"]},
+        metrics["standard_error"],
     )
 
 

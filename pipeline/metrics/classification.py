@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+CROSSVAL = "crossval"  # what leading figures come from, if it is not the test part
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,9 @@ def score(predictions: Predictions, reference: Predictions, *, num_bins: int) ->
         num_bins: Bins of the expected calibration error.
 
     Returns:
-        accuracy, take_accuracy, macro_f1, log_loss, expected_calibration_error, agreement_with_float32, accuracy_drop
-        (all fractions but log_loss, which is in nats), per_class.<label>.{precision,recall,f1}, num_test_frames,
-        num_test_takes.
+        accuracy, take_accuracy, macro_f1, worst_recall (of the label that is recognized worst), log_loss,
+        expected_calibration_error, agreement_with_float32, accuracy_drop (all fractions but log_loss, which is in
+        nats), per_class.<label>.{precision,recall,f1}, num_test_frames, num_test_takes.
     """
     every = list(range(len(predictions.labels)))
     precision, recall, f1, _ = precision_recall_fscore_support(
@@ -86,7 +88,8 @@ def score(predictions: Predictions, reference: Predictions, *, num_bins: int) ->
         "accuracy": accuracy,
         "take_accuracy": take_accuracy(predictions),
         "macro_f1": float(np.mean(f1)),
-        "log_loss": _log_loss(predictions),
+        "worst_recall": float(np.min(recall[np.unique(predictions.actual)])),
+        "log_loss": float(losses_of(predictions).mean()),
         "expected_calibration_error": expected_calibration_error(predictions, num_bins),
         "agreement_with_float32": agreement(predictions, reference),
         "accuracy_drop": _accuracy(reference) - accuracy,
@@ -115,7 +118,7 @@ def take_accuracy(predictions: Predictions) -> float:
     The label with the most frames wins; of labels with equally many, the one with the higher mean probability.
     """
     takes = np.array(predictions.takes, object)
-    return float(np.mean([_vote_is_right(predictions, takes == take) for take in dict.fromkeys(predictions.takes)]))
+    return float(np.mean([vote_is_right(predictions, takes == take) for take in dict.fromkeys(predictions.takes)]))
 
 
 def expected_calibration_error(predictions: Predictions, num_bins: int) -> float:
@@ -134,17 +137,19 @@ def _accuracy(predictions: Predictions) -> float:
     return float(np.mean(predictions.predicted == predictions.actual))
 
 
-def _log_loss(predictions: Predictions) -> float:
-    """Return the mean negative logarithm of the probability of the right label, in nats.
+def losses_of(predictions: Predictions) -> npt.NDArray[np.float64]:
+    """Return the negative logarithm of the probability of the right label of each frame, in nats, [num_frames].
 
-    float32 probabilities add up to 1 only to seven digits; scikit-learn wants more.
+    float32 probabilities add up to 1 only to seven digits; a probability of 0 counts as the smallest float32.
     """
     probabilities = predictions.probabilities.astype(np.float64)
-    every = list(range(len(predictions.labels)))
-    return float(log_loss(predictions.actual, probabilities / probabilities.sum(1, keepdims=True), labels=every))
+    of_actual = probabilities[np.arange(len(probabilities)), predictions.actual] / probabilities.sum(1)
+    losses: npt.NDArray[np.float64] = -np.log(np.maximum(of_actual, np.finfo(np.float32).tiny))
+    return losses
 
 
-def _vote_is_right(predictions: Predictions, mask: npt.NDArray[np.bool_]) -> bool:
+def vote_is_right(predictions: Predictions, mask: npt.NDArray[np.bool_]) -> bool:
+    """Tell whether frames of one take, those of a mask bool [num_frames], are right when they vote."""
     votes = np.bincount(predictions.predicted[mask], minlength=len(predictions.labels))
     mean_probabilities = predictions.probabilities[mask].mean(0, dtype=np.float64)
     winner = max(range(len(votes)), key=lambda i: (votes[i], mean_probabilities[i]))

@@ -1,4 +1,4 @@
-"""Makes varied copies of one take's train frames."""
+"""Makes varied copies of one take's frames."""
 
 from itertools import product
 from typing import Any
@@ -10,12 +10,12 @@ from pipeline.files import layout
 from pipeline.images.augmentation import apply, draw, generator_of
 from pipeline.images.codec import decode_jpeg, encode_jpeg
 from pipeline.processes.workers import map_frames
-from pipeline.takes.splits import TRAIN, Take
+from pipeline.takes.splits import Take
 from pipeline.takes.tables import AUGMENTED, read_unchanged
 
 
 def augment_take(take: Take, sha256: str, config: AugmentConfig) -> pa.Table:
-    """Make the copies of one take's train frames.
+    """Make the copies of one take's frames.
 
     Args:
         take: A take whose frames are in data/frames.
@@ -29,7 +29,7 @@ def augment_take(take: Take, sha256: str, config: AugmentConfig) -> pa.Table:
         InputError: If the take's frames cannot be read, or have changed.
     """
     table = read_unchanged(layout.FRAMES / take.table, sha256)
-    rows = table.take(take.indices_of_part(TRAIN, table.num_rows)).to_pylist()
+    rows = table.take(take.indices_of_parts(table.num_rows)).to_pylist()
 
     def augmented(row_and_copy: tuple[dict[str, Any], int]) -> dict[str, Any]:
         row, copy = row_and_copy

@@ -8,18 +8,17 @@ from pipeline.files import layout, sha256_of_file
 from pipeline.keys.processor import processor_features
 from pipeline.per_take.bottlenecks import FeatureExtractor
 from pipeline.takes.jobs import TakeJob
-from pipeline.takes.splits import TRAIN, VALIDATION, Take
+from pipeline.takes.splits import Take
 
 
 def feature_jobs(takes: Sequence[Take], features: FeatureExtractor) -> list[TakeJob]:
-    """Return what to compute for all frames that are trained or validated on, and for the augmented copies.
+    """Return what to compute for all frames of some takes, and for their augmented copies.
 
     The outputs are frames/<label>/<take>.parquet and augmented/<label>/<take>.parquet. Whichever stage asks first,
     the others find the results in the take cache.
     """
-    used = [take for take in takes if take.has_part(TRAIN, VALIDATION)]
-    sources = [("frames", layout.FRAMES, take) for take in used]
-    sources += [("augmented", layout.AUGMENTED, take) for take in used if take.has_part(TRAIN)]
+    sources = [("frames", layout.FRAMES, take) for take in takes]
+    sources += [("augmented", layout.AUGMENTED, take) for take in takes]
     return [_job(kind, folder / take.table, take, features) for kind, folder, take in sources]
 
 

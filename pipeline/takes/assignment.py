@@ -2,7 +2,7 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from pipeline.takes.splits import PARTS, TEST, TRAIN, VALIDATION
 
@@ -10,7 +10,12 @@ MIN_TAKES = len(PARTS)
 
 
 def assign_takes(
-    label: str, names: Iterable[str], *, validation_percent: float, test_percent: float
+    label: str,
+    names: Iterable[str],
+    *,
+    validation_percent: float,
+    test_percent: float,
+    chosen_for_test: Collection[str] = (),
 ) -> Mapping[str, str]:
     """Assign the takes of one label to parts.
 
@@ -25,16 +30,31 @@ def assign_takes(
         names: At least `MIN_TAKES` different take names.
         validation_percent: Share of places for validation.
         test_percent: Share of places for test.
+        chosen_for_test: Names that are for testing, and then no others are; at least two names must be left.
 
     Returns:
         The part of each name; every part has at least one.
     """
+    names = list(names)
+    if chosen_for_test:
+        rest = _assigned(label, [name for name in names if name not in chosen_for_test], validation_percent, None)
+        return {name: rest.get(name, TEST) for name in names}
+    return _assigned(label, names, validation_percent, test_percent)
+
+
+def _assigned(
+    label: str, names: Iterable[str], validation_percent: float, test_percent: float | None
+) -> Mapping[str, str]:
+    """Assign takes by their places; without a share for test none is for testing."""
     places = {name: place_of(f"{label}/{name}") for name in names}
     order = sorted(places, key=lambda name: (places[name], name))
     num_own_validation = sum(place < validation_percent for place in places.values())
-    num_own_test = sum(place >= 100 - test_percent for place in places.values())
-    num_validation = min(max(num_own_validation, 1), len(order) - 2)
-    num_test = min(max(num_own_test, 1), len(order) - 1 - num_validation)
+    num_for_others = 1 if test_percent is None else 2
+    num_validation = min(max(num_own_validation, 1), len(order) - num_for_others)
+    num_test = 0
+    if test_percent is not None:
+        num_own_test = sum(place >= 100 - test_percent for place in places.values())
+        num_test = min(max(num_own_test, 1), len(order) - 1 - num_validation)
     num_train = len(order) - num_validation - num_test
     return dict(zip(order, [VALIDATION] * num_validation + [TRAIN] * num_train + [TEST] * num_test, strict=True))
 

@@ -1,4 +1,4 @@
-"""Labelled rows to train on, as many as the disk holds: bottlenecks, or what a part of a backbone is tuned on."""
+"""Labelled rows to tune a part of a backbone on, as many as the disk holds."""
 
 import math
 import os
@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.files.os_errors import telling_full_disk
-from pipeline.takes.splits import TRAIN, Take, labels_of
-from pipeline.takes.tables import read_parquet
+from pipeline.takes.splits import TRAIN, Take
+from pipeline.takes.tables import read_parquet, vectors_of
 
 Labelled = tuple[str, npt.NDArray[Any]]  # a label, and rows that carry it
 
@@ -66,7 +67,7 @@ class Examples:
     """Rows with their labels.
 
     Attributes:
-        features: Bottlenecks, float32 [num_examples, feature_length]; to fine-tune on, rows of any type and shape.
+        features: Rows of any type and shape, [num_examples, ...].
         label_indices: int64 [num_examples], indices into the labels.
     """
 
@@ -75,23 +76,6 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.label_indices)
-
-
-def read_examples(folder: Path, takes: list[Take], part: str) -> Examples:
-    """Gather the bottlenecks of one part, in the order of the split file.
-
-    Args:
-        folder: A scheme's bottlenecks.
-        takes: All takes.
-        part: `train` gives frames and their augmented copies, `validation` gives frames.
-
-    Returns:
-        The examples, in a file beside the bottlenecks; label indices follow `labels_of(takes)`.
-
-    Raises:
-        FullDiskError: If the disk is full.
-    """
-    return examples_on_disk(tables_of_part(folder, takes, part), labels_of(takes), folder.parent)
 
 
 def examples_on_disk(tables: Iterable[Labelled], labels: list[str], folder: Path) -> Examples:
@@ -124,16 +108,23 @@ def examples_on_disk(tables: Iterable[Labelled], labels: list[str], folder: Path
 
 
 def tables_of_part(folder: Path, takes: list[Take], part: str) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    """Yield the label and the feature vectors, float32 [num_rows, feature_length], of each table of a part."""
+    """Yield the label and the feature vectors, float32 [num_rows, feature_length], of each table of a part.
+
+    Args:
+        folder: Bottlenecks, or what a part of a backbone makes of frames.
+        takes: All takes.
+        part: `train` gives frames and their augmented copies, others give frames.
+    """
+    columns = ["frame_id", "feature"]
     for take in (take for take in takes if take.has_part(part)):
-        vectors = _vectors(folder / "frames" / take.table)
-        yield take.label, vectors[take.indices_of_part(part, len(vectors))]
+        frames = read_parquet(folder / "frames" / take.table, columns)
+        yield take.label, vectors_of(frames)[take.indices_of_part(part, len(frames))]
         if part == TRAIN:
-            yield take.label, _vectors(folder / "augmented" / take.table)
+            copies = read_parquet(folder / "augmented" / take.table, columns)
+            yield take.label, vectors_of(copies)[are_copies_of_part(take, part, frames, copies)]
 
 
-def _vectors(path: Path) -> npt.NDArray[np.float32]:
-    """Read the feature vectors of a take, float32 [num_rows, feature_length]."""
-    column = read_parquet(path, columns=["feature"])["feature"].combine_chunks()
-    flat: npt.NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(column), column.type.list_size)
+def are_copies_of_part(take: Take, part: str, frames: pa.Table, copies: pa.Table) -> npt.NDArray[np.bool_]:
+    """Tell which copies are of frames that belong to a part, bool [num_copies]; by `frame_id` of both tables."""
+    names = frames["frame_id"].to_numpy()[take.indices_of_part(part, len(frames))]
+    return np.isin(copies["frame_id"].to_numpy(), names)

@@ -26,3 +26,8 @@ def read_frame(take: str, frame_id: str) -> tuple[bytes, float | None]:
         )
     index = names.index(frame_id)
     return table.column("image")[index].as_py(), table.column("pts_seconds")[index].as_py()
+
+
+def number_of(frame_id: str) -> int:
+    """Return the place of a frame in its take, from 0: among the photos of a folder, by name."""
+    return int(frame_id.rpartition("-")[2])

@@ -43,6 +43,11 @@ class Block:
         """Return the take's name as people know it."""
         return f"{self.label}/{self.take}"
 
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether it is a whole take."""
+        return (self.start, self.end) == (0.0, 1.0)
+
 
 _COLUMNS = [field.name for field in fields(Block)]
 
@@ -66,18 +71,24 @@ class Take:
         """Tell whether any of the take's frames belong to one of these parts."""
         return any(block.part in parts for block in self.blocks)
 
+    def indices_of_parts(self, num_frames: int) -> npt.NDArray[np.int64]:
+        """Return which of the take's frames belong to any part: all but those in the gaps between blocks."""
+        return np.unique(np.concatenate([indices_of_block(block, num_frames) for block in self.blocks]))
+
     def indices_of_part(self, part: str, num_frames: int) -> npt.NDArray[np.int64]:
         """Return which of the take's frames belong to a part: those whose middle lies in one of its blocks.
 
         Returns:
             int64 [num_indices], ascending; also if there are none.
         """
-        middles = (np.arange(num_frames) + 0.5) / max(num_frames, 1)
-        belongs = np.zeros(num_frames, bool)
-        for block in self.blocks:
-            if block.part == part:
-                belongs |= (block.start <= middles) & (middles < block.end)
-        return np.flatnonzero(belongs).astype(np.int64, copy=False)
+        found = [indices_of_block(block, num_frames) for block in self.blocks if block.part == part]
+        return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+
+
+def indices_of_block(block: Block, num_frames: int) -> npt.NDArray[np.int64]:
+    """Return which of a take's frames lie in a block, int64 [num_indices], ascending."""
+    middles = (np.arange(num_frames) + 0.5) / max(num_frames, 1)
+    return np.flatnonzero((block.start <= middles) & (middles < block.end)).astype(np.int64, copy=False)
 
 
 def write_splits(path: Path, blocks: Sequence[Block]) -> None:

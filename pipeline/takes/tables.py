@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -75,6 +77,19 @@ def read_unchanged(path: Path, sha256: str) -> pa.Table:
         with pq.ParquetFile(pa.BufferReader(content)) as file:
             table: pa.Table = file.read()
             return table
+
+
+def vectors_of(table: pa.Table) -> npt.NDArray[np.float32]:
+    """Return the feature vectors of a table of bottlenecks, float32 [num_rows, feature_length]."""
+    column = table["feature"].combine_chunks()
+    flat: npt.NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), column.type.list_size)
+
+
+def feature_length_of(path: Path) -> int:
+    """Return how long the feature vectors of a table of bottlenecks are; raises what `read_parquet` raises."""
+    with _telling_unreadable(path):
+        return int(pq.read_schema(path).field("feature").type.list_size)
 
 
 def num_rows_of(path: Path) -> int:

@@ -5,12 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.choosing.experiments import metrics_at
-from pipeline.choosing.intervals import LEVEL_PERCENT, accuracy_difference_interval
 from pipeline.errors import ConfigurationError
 from pipeline.files import layout
 from pipeline.metrics.candidates import MIB
-from pipeline.metrics.predictions import read_predictions
-from pipeline.tools.results import Metrics, listed_schemes, params_of_project, read_metrics
+from pipeline.metrics.intervals import LEVEL_PERCENT
+from pipeline.tools.results import Metrics, listed_schemes, params_of_project, read_metrics, scored_on
 from pipeline.tools.tables import text_table
 
 _COLUMNS = ("scheme", "accuracy", "by take", "size", "latency p50")
@@ -46,7 +45,7 @@ class Line:
         scheme: Its name.
         figures: What it has now.
         base: What it is compared with; None if that has no such scheme.
-        interval: Between what lies the difference in accuracy (see `accuracy_difference_interval`), if that is known.
+        interval: Between what lies the difference in accuracy (see `metrics.intervals`), if that is known.
     """
 
     scheme: str
@@ -92,8 +91,7 @@ def with_float32() -> Comparison:
         Line(scheme, Figures.of(one), *((None,) if scheme == layout.REFERENCE_SCHEME else _against(scheme, reference)))
         for scheme, one in metrics.items()
     ]
-    takes, frames = reference["num_test_takes"], reference["num_test_frames"]
-    notes = [f"Scored on {frames} frames of {takes} takes; in brackets: the difference from {layout.REFERENCE_SCHEME}."]
+    notes = [f"{scored_on(reference)}.", f"In brackets: the difference from {layout.REFERENCE_SCHEME}."]
     if any(line.interval for line in lines):
         notes.append(f"interval: where the accuracy's difference lies with {LEVEL_PERCENT}%, were other takes filmed.")
     return Comparison(layout.REFERENCE_SCHEME, lines, notes)
@@ -138,10 +136,8 @@ def _metrics_now() -> dict[str, Metrics]:
 
 def _against(scheme: str, reference: Metrics) -> tuple[Figures, tuple[float, float] | None]:
     """Return what a scheme is compared with, and the interval if both schemes' predictions are there."""
-    paths = [layout.predictions(name) for name in (layout.REFERENCE_SCHEME, scheme)]
-    is_known = all(path.exists() for path in paths)
-    interval = accuracy_difference_interval(*map(read_predictions, paths)) if is_known else None
-    return Figures.of(reference), interval
+    drop = read_metrics(layout.metrics(scheme))["intervals"].get("accuracy_drop")
+    return Figures.of(reference), (-drop["high"], -drop["low"]) if drop else None
 
 
 def _notes(revision: str, now: Mapping[str, Metrics], before: Mapping[str, Metrics]) -> list[str]:
@@ -150,7 +146,7 @@ def _notes(revision: str, now: Mapping[str, Metrics], before: Mapping[str, Metri
     notes = [f"In brackets: the difference from {revision}."]
     if tests[0] != tests[1]:
         (frames, takes), (frames_now, takes_now) = tests
-        notes.append(f"Another test: {frames} frames of {takes} takes then, {frames_now} of {takes_now} now.")
+        notes.append(f"Scored on other takes: {frames} frames of {takes} takes then, {frames_now} of {takes_now} now.")
     if backbones := {one[scheme]["backbone"] for one in (before, now)} - {now[scheme]["backbone"]}:
         notes.append(f"Another backbone: {backbones.pop()} then, {now[scheme]['backbone']} now.")
     if gone := [name for name in before if name not in now and name != layout.DEPLOYED_METRICS.stem]:

@@ -3,24 +3,24 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from pipeline.config.plain import PARAMS
 from pipeline.files import layout, write_text
 from pipeline.metrics.candidates import MIB
-from pipeline.metrics.predictions import read_predictions
-from pipeline.pictures.curves import training_curves
+from pipeline.metrics.predictions import read_scored
 from pipeline.takes.splits import Take, read_takes
 from pipeline.tools.compare import text_of as comparison_text
 from pipeline.tools.compare import with_float32
 from pipeline.tools.page import folded, listing, page, paragraph, picture, section, table
-from pipeline.tools.results import listed_schemes, params_of_project
-from pipeline.tools.summary import Summary, scored_on, summarized
+from pipeline.tools.summary import Summary, summarized, what_counts
 
 PAGE = layout.PICTURES.parent / "report.html"
 
 _TITLES = {
     "confusion": "What it takes for what",
+    "recalls": "How much of each label is recognized",
+    "learning_curve": "Whether more takes would help",
+    "training": "How the heads were trained",
+    "finetuning": "How the backbone was tuned",
     "reliability": "How sure it is, and how often right",
     "tradeoff": "What each scheme gives and costs",
     "worst_errors": "The worst errors",
@@ -36,18 +36,20 @@ def report() -> Path:
         PipelineError: If no run has finished yet.
     """
     summary = summarized()
-    sections = [_results(summary), *_pictures(), *_training(), _takes(summary), _settings()]
+    sections = [_results(summary), *_pictures(), _takes(summary), _settings()]
     write_text(PAGE, page(f"Viewfinder: {', '.join(summary.labels)}", sections))
     return PAGE
 
 
 def _results(summary: Summary) -> str:
-    columns = ("scheme", "accuracy", "by take", "size", "latency p50")
+    columns = ("scheme", "accuracy", "95% interval", "by take", "test takes", "size", "latency p50")
     rows = [
         (
             one["scheme"],
             f"{one['accuracy']:.3f}",
+            "{low:.3f} to {high:.3f}".format(**one["intervals"]["accuracy"]) if one["intervals"] else "",
             f"{one['take_accuracy']:.3f}",
+            f"{one['test']['accuracy']:.3f}",
             f"{one['size_bytes'] / MIB:.2f} MiB",
             f"{one['latency_ms']['p50']:.1f} ms",
         )
@@ -55,7 +57,7 @@ def _results(summary: Summary) -> str:
     ]
     names = [row[0] for row in rows]
     marked = names.index(summary.deployed) if summary.deployed in names else None
-    parts = [paragraph(scored_on(summary)), table(columns, rows, marked=marked)]
+    parts = [*map(paragraph, what_counts(summary)), table(columns, rows, marked=marked)]
     parts.append(paragraph(f"Deployed: {summary.deployed or 'nothing yet'}"))
     if summary.breaches:
         text = "\n".join([f"The gate refuses {summary.wanted}:", *summary.breaches])
@@ -72,23 +74,10 @@ def _pictures() -> list[str]:
     return [section(title, picture(path.read_bytes(), title)) for path, title in titles.items()]
 
 
-def _training() -> list[str]:
-    """Return a section with the curves of the heads, and of the backbone if it was fine-tuned."""
-    paths = {scheme: layout.training_curves(scheme) for scheme in listed_schemes(params_of_project())}
-    heads = {scheme: pd.read_csv(path) for scheme, path in paths.items() if path.exists()}
-    parts = [picture(training_curves(heads, over="step", figures=["loss", "accuracy"]), "heads")] if heads else []
-    tuned = pd.read_csv(layout.FINETUNE_CURVES) if layout.FINETUNE_CURVES.exists() else pd.DataFrame()
-    if not tuned.empty:
-        png = training_curves({"backbone": tuned}, over="epoch", figures=["loss"])
-        parts += [paragraph("Fine-tuning of the backbone:"), picture(png, "backbone")]
-    return [section("Training", *parts)] if parts else []
-
-
 def _takes(summary: Summary) -> str:
-    """Return a section with each take, its part, and for test takes how many frames the deployed model gets right."""
+    """Return a section with each take, its part, and how many of its frames a head without it gets right."""
     scheme = summary.deployed or summary.wanted
-    path = layout.predictions(scheme)
-    found = read_predictions(path) if path.exists() else None
+    found = read_scored(scheme) if layout.crossval_predictions(scheme).exists() else None
     right = {} if found is None else found.groupby("take")["is_right"].mean().to_dict()
     takes = read_takes(layout.SPLITS)
     rows = [(take.label, take.name, _part(take), _share(right.get(f"{take.label}/{take.name}"))) for take in takes]

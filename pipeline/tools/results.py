@@ -8,9 +8,10 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.config.gate import GateConfig
+from pipeline.config.gate import FIGURE, GateConfig
 from pipeline.config.plain import PARAMS, load
 from pipeline.errors import ConfigurationError, InputError
+from pipeline.metrics.classification import CROSSVAL
 
 Metrics = Mapping[str, Any]  # a file of metrics/, as the stage `evaluate` writes it
 
@@ -36,7 +37,21 @@ def read_metrics(path: Path) -> Metrics:
         raise InputError(
             found=f"{path} is missing or damaged", expected="the metrics of a finished run", remedy="run `make repro`"
         ) from error
+    if "scored_by" not in found:
+        raise InputError(
+            found=f"{path} was written by an earlier version of Viewfinder",
+            expected="metrics that say what they were scored by",
+            remedy="run `dvc repro`",
+        )
     return found
+
+
+def scored_on(metrics: Metrics) -> str:
+    """Tell what a scheme's leading figures are of."""
+    what = f"{metrics['num_test_frames']} frames of {metrics['num_test_takes']} takes"
+    if metrics["scored_by"] == CROSSVAL:
+        return f"Cross-validated: {what}, each by a head without its take"
+    return f"Scored on {what} that were not trained on"
 
 
 def listed_schemes(params: Mapping[str, Any]) -> list[str]:
@@ -57,7 +72,8 @@ def gate_of(params: Mapping[str, Any]) -> GateConfig:
     Raises:
         ConfigurationError: If it is no section, names what is no limit, or a limit is out of its range.
     """
-    known = OmegaConf.structured(GateConfig(**dict.fromkeys(GateConfig.__dataclass_fields__)))
+    unlimited: dict[str, Any] = dict.fromkeys(GateConfig.__dataclass_fields__)
+    known = OmegaConf.structured(GateConfig(**unlimited | {"judge_by": FIGURE}))
     try:
         return cast(GateConfig, OmegaConf.to_object(OmegaConf.merge(known, params.get("gate") or {})))
     except (OmegaConfBaseException, ValueError) as error:

@@ -1,17 +1,18 @@
-"""Searches architectures, schemes and settings of the head: `viewfinder search`, or `make search`.
+"""Searches architectures, resolutions and schemes: `viewfinder search`, or `make search`.
 
 Reads conf/search.yaml and data/frames, data/augmented (which `dvc repro augment` brings up to date first); writes
 plots/search/{table.csv,tradeoff.png} and the study, .cache/search/study.sqlite3. A study goes on where it was. Trials
-are compared on the validation takes: the test takes are left for the figure that is reported in the end.
+are compared by cross-validation over the takes that are not for testing: the test takes are left for the figure that is
+reported in the end. What a head is trained with, cross-validation chooses inside each trial.
 """
 
 import fcntl
 import os
+import random
 import shlex
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -38,7 +39,7 @@ from pipeline.files import layout, write_bytes, write_text
 from pipeline.keys.key import hash_of
 from pipeline.metrics.candidates import MIB, Candidate, as_edit, front
 from pipeline.pictures.tradeoff import tradeoff
-from pipeline.takes.splits import VALIDATION, read_takes
+from pipeline.takes.splits import TRAIN, VALIDATION, read_takes
 from pipeline.tools.results import params_of_project, read_metrics
 from pipeline.tools.sweep import budgets, check_all
 from pipeline.tools.tables import text_table
@@ -60,39 +61,20 @@ class Settings:
     Attributes:
         backbone: As in params.yaml; the name may say a resolution.
         scheme: Of quantization.
-        learning_rate: See `TrainingConfig`, as for the following.
-        weight_decay: Decoupled.
-        dropout: Share of features, 0..0.95.
-        steps: Batches.
     """
 
     backbone: str
     scheme: str
-    learning_rate: float
-    weight_decay: float
-    dropout: float
-    steps: int
-
-    def training(self) -> dict[str, float]:
-        """Return those that are in the section `training` of params.yaml."""
-        return {
-            "learning_rate": self.learning_rate,
-            "weight_decay": self.weight_decay,
-            "dropout": self.dropout,
-            "steps": self.steps,
-        }
 
     def of_params(self, params: Mapping[str, Any]) -> dict[str, object]:
         """Return keys and values that make this of what params.yaml holds."""
         schemes = params["quantization"]
         more: dict[str, object] = {} if self.scheme in schemes else {"quantization": [*schemes, self.scheme]}
         more |= {} if params["training"]["mode"] == HEAD else {"training.mode": HEAD}  # a search is about heads
-        training = {f"training.{key}": value for key, value in self.training().items()}
-        return {"backbone": self.backbone, **more, "deploy": self.scheme, **training}
+        return {"backbone": self.backbone, **more, "deploy": self.scheme}
 
     def __str__(self) -> str:
-        head = ", ".join(f"{key} {value:g}" for key, value in self.training().items())
-        return f"{self.backbone} {self.scheme}, {head}"
+        return f"{self.backbone} {self.scheme}"
 
 
 def search(config: SearchConfig) -> None:
@@ -113,7 +95,7 @@ def search(config: SearchConfig) -> None:
         shop = Workshop(STUDIES.parent / inputs[:_NUM_DIGITS], params["resize"], Path.cwd())
         run_trials(study, config, shop, params["training"])
     models = dict.fromkeys(_model_of(trial) for trial in finished(study))
-    num_takes = sum(take.has_part(VALIDATION) for take in read_takes(layout.SPLITS))
+    num_takes = sum(take.has_part(TRAIN, VALIDATION) for take in read_takes(layout.SPLITS))
     tell(study, params, shop.latencies(models), num_takes)
 
 
@@ -134,7 +116,7 @@ def make_frames() -> None:
 
 
 def open_study(config: SearchConfig, inputs: str, params: Mapping[str, Any]) -> optuna.Study:
-    """Open the study of these inputs and this space, or begin it with the settings that params.yaml has now.
+    """Open the study of these inputs and this space, or begin it; what it lacks is lined up.
 
     Args:
         config: The space.
@@ -152,36 +134,36 @@ def open_study(config: SearchConfig, inputs: str, params: Mapping[str, Any]) -> 
     )
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         study.tell(trial.number, state=TrialState.FAIL)  # its process was killed
-    if not study.trials and (now := present_point(config, params)):
-        study.enqueue_trial(now)
-    study.sampler = _sampler(config, len(study.trials))
+    for settings in to_try(study, config, params):
+        study.enqueue_trial(asdict(settings), skip_if_exists=True)
     return study
 
 
-def present_point(config: SearchConfig, params: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the settings that params.yaml has now as a point of the space; None if they lie outside."""
-    training = {key: params["training"][key] for key in ("learning_rate", "weight_decay", "dropout", "steps")}
-    is_inside = all(getattr(config, key)[0] <= value <= getattr(config, key)[1] for key, value in training.items())
-    choices = {"backbone": params["backbone"], "scheme": params["deploy"]}
-    is_listed = (
-        choices["backbone"] in names_of(config.backbones, config.input_pixels)
-        and choices["scheme"] in config.quantization
-    )
-    return choices | training if is_inside and is_listed else None
+def to_try(study: optuna.Study, config: SearchConfig, params: Mapping[str, Any]) -> list[Settings]:
+    """Return what a study lacks: first what params.yaml has now, then the others in an order drawn by `seed`."""
+    backbones = names_of(config.backbones, config.input_pixels)
+    space = [Settings(backbone, scheme) for backbone in backbones for scheme in config.quantization]
+    random.Random(config.seed).shuffle(space)
+    space.sort(key=lambda settings: settings != Settings(params["backbone"], params["deploy"]))
+    tried = {str(Settings(**trial.user_attrs[_SETTINGS])) for trial in [*finished(study), *failed(study)]}
+    return [settings for settings in space if str(settings) not in tried][: num_missing(study, config)]
 
 
 def run_trials(study: optuna.Study, config: SearchConfig, shop: Workshop, training: Mapping[str, Any]) -> None:
     """Run as many trials as are missing; a trial that fails is told with its settings and costs no other."""
+    backbones, schemes = names_of(config.backbones, config.input_pixels), list(config.quantization)
 
     def objective(trial: Trial) -> tuple[float, float, int]:
         began = time.monotonic()
-        settings = suggest(trial, config)
+        settings = Settings(
+            trial.suggest_categorical("backbone", backbones), trial.suggest_categorical("scheme", schemes)
+        )
         trial.set_user_attr(_SETTINGS, asdict(settings))
         try:
             found = shop.try_out(
                 settings.backbone,
                 settings.scheme,
-                {**training, **settings.training()},
+                training,
                 title=f"trial {trial.number + 1}",
             )
         except Exception as error:
@@ -200,8 +182,9 @@ def run_trials(study: optuna.Study, config: SearchConfig, shop: Workshop, traini
 
 
 def num_missing(study: optuna.Study, config: SearchConfig) -> int:
-    """Return how many trials a study lacks."""
-    return max(0, config.num_trials - len(finished(study)) - len(failed(study)))
+    """Return how many trials a study lacks: no more than there is to try."""
+    num_all = len(names_of(config.backbones, config.input_pixels)) * len(config.quantization)
+    return max(0, min(config.num_trials, num_all) - len(finished(study)) - len(failed(study)))
 
 
 def tell_duration(study: optuna.Study, config: SearchConfig) -> None:
@@ -221,19 +204,6 @@ def tell_duration(study: optuna.Study, config: SearchConfig) -> None:
         num_workers=os.cpu_count() or 1,
     )
     sys.stderr.write(f"search: {missing} trials to run: {estimate}; Ctrl-C keeps what is finished\n")
-
-
-def suggest(trial: Trial, config: SearchConfig) -> Settings:
-    """Draw settings. Numbers are rounded to two digits, so that they can be written down."""
-    backbones = names_of(config.backbones, config.input_pixels)
-    return Settings(
-        backbone=trial.suggest_categorical("backbone", backbones),
-        scheme=trial.suggest_categorical("scheme", list(config.quantization)),
-        learning_rate=_rounded(trial.suggest_float("learning_rate", *config.learning_rate, log=True)),
-        weight_decay=_rounded(trial.suggest_float("weight_decay", *config.weight_decay, log=True)),
-        dropout=_rounded(trial.suggest_float("dropout", *config.dropout)),
-        steps=int(_rounded(trial.suggest_int("steps", *config.steps))),
-    )
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
@@ -257,7 +227,7 @@ def tell(
         study: With its trials.
         params: What params.yaml holds.
         latencies_ms: By backbone and scheme, from one sitting; those that trials saw come from different times.
-        num_takes: Validation takes that the trials were compared on.
+        num_takes: Takes that the trials were compared on, each held out once.
 
     Raises:
         InputError: If no trial has finished.
@@ -280,7 +250,7 @@ def tell(
         | {"seconds": trial.user_attrs[_SECONDS]}
         for trial, one, value in zip(trials, candidates, rewards, strict=True)
     ]
-    table = pd.DataFrame(rows).rename(columns={"accuracy": "validation_accuracy", "latency_ms": "latency_ms_p50"})
+    table = pd.DataFrame(rows).rename(columns={"latency_ms": "latency_ms_p50"})
     table = table.sort_values(["reward", "latency_ms_p50"], ascending=[False, True], kind="stable")
     write_text(FOLDER / "table.csv", table.to_csv(index=False, lineterminator="\n"))
     picture = tradeoff(
@@ -289,7 +259,7 @@ def tell(
         chosen_is="chosen",
         targets=targets,
         title=f"What {len(trials)} trials give and cost",
-        accuracy_label="accuracy on validation frames, %",
+        accuracy_label="cross-validated accuracy, %",
         num_threads=1,
     )
     write_bytes(FOLDER / "tradeoff.png", picture)
@@ -297,14 +267,15 @@ def tell(
         "\n".join(
             [
                 "",
-                f"{len(trials)} trials, {len(failed(study))} failed; accuracy is on {num_takes} validation takes",
+                f"{len(trials)} trials, {len(failed(study))} failed; accuracy by cross-validation over the {num_takes} "
+                "takes that are not for testing",
                 "latency: median of one picture in LiteRT on this machine, not of a phone; one sitting",
                 "",
                 _text(table.head(_MAX_ROWS)),
                 "",
                 *(f"Best with {text}" for text in budgets(candidates, targets)),
-                "Chosen: " + sentence(choice, targets, accuracy_name="validation accuracy"),
-                "The best of many looks better than it is, the more so the fewer takes: the test takes tell.",
+                "Chosen: " + sentence(choice, targets),
+                "The best of many looks better than it is, the more so the fewer takes: the run that follows tells.",
                 *_to_make_real(choice.candidate.settings, params),
                 f"Table and picture: {FOLDER}/table.csv, {FOLDER}/tradeoff.png; study: {STUDIES} ({study.study_name})",
                 "",
@@ -339,12 +310,13 @@ def _model_of(trial: FrozenTrial) -> tuple[str, str]:
 def _candidate(trial: FrozenTrial, params: Mapping[str, Any], latency_ms: float) -> Candidate:
     settings, found = Settings(**trial.user_attrs[_SETTINGS]), Outcome(**trial.user_attrs[_OUTCOME])
     name = f"{settings.backbone} {settings.scheme} (trial {trial.number + 1})"
-    return Candidate(name, found.accuracy, latency_ms, found.size_bytes, settings.of_params(params))
+    return Candidate(
+        name, found.accuracy, latency_ms, found.size_bytes, settings.of_params(params), found.standard_error
+    )
 
 
 def _text(table: pd.DataFrame) -> str:
-    columns = ["trial", "backbone", "scheme", "learning rate", "weight decay", "dropout", "steps"]
-    columns += ["accuracy", "size", "latency p50", "reward", "front"]
+    columns = ["trial", "backbone", "scheme", "accuracy", "size", "latency p50", "reward", "front"]
     return text_table(columns, [_cells(row) for row in table.to_dict("records")])
 
 
@@ -353,8 +325,7 @@ def _cells(row: Mapping[Hashable, Any]) -> list[str]:
         str(row["trial"]),
         row["backbone"],
         row["scheme"],
-        *(f"{row[key]:g}" for key in ("learning_rate", "weight_decay", "dropout", "steps")),
-        f"{row['validation_accuracy']:.3f}",
+        f"{row['accuracy']:.3f} ± {row['standard_error']:.3f}",
         f"{row['size_bytes'] / MIB:.2f} MiB",
         f"{row['latency_ms_p50']:.1f} ms",
         f"{row['reward']:.3f}",
@@ -363,21 +334,8 @@ def _cells(row: Mapping[Hashable, Any]) -> list[str]:
 
 
 def _told(found: Outcome) -> str:
-    return f"validation accuracy {found.accuracy:.3f}, {found.latency_ms:.1f} ms, {found.size_bytes / MIB:.2f} MiB"
-
-
-def _rounded(value: float) -> float:
-    """Return a number with two digits."""
-    return float(f"{value:.2g}")
-
-
-def _sampler(config: SearchConfig, num_before: int) -> optuna.samplers.TPESampler:
-    """Return Optuna's sampler for few, dear trials. A study that goes on draws other numbers than it began with."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            seed=config.seed + num_before, n_startup_trials=config.num_first_random, multivariate=True
-        )
+    accuracy = f"accuracy {found.accuracy:.3f} ± {found.standard_error:.3f}"
+    return f"{accuracy}, {found.latency_ms:.1f} ms, {found.size_bytes / MIB:.2f} MiB"
 
 
 @contextmanager

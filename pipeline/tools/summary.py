@@ -9,15 +9,19 @@ from pipeline.config.choose import exponents_of_project, targets_of_project
 from pipeline.files import layout
 from pipeline.gate import breaches_of
 from pipeline.metrics.candidates import MIB, Candidate, as_edit, candidate_of, front
+from pipeline.metrics.classification import CROSSVAL
 from pipeline.takes.splits import TEST, TRAIN, read_takes
-from pipeline.tools.results import Metrics, gate_of, listed_schemes, params_of_project, read_metrics
+from pipeline.tools.results import Metrics, gate_of, listed_schemes, params_of_project, read_metrics, scored_on
 from pipeline.tools.tables import text_table
 
 # Labels of the takes that come with the project (data/make_samples.py).
 SAMPLE_LABELS = frozenset({"café cup", "hammer", "measuring tape", "pliers", "scissors", "screwdriver"})
 
-_COLUMNS = ("scheme", "accuracy", "by take", "drop", "agrees", "size", "latency p50", "p90")
-_SHOWN = ("scheme", "accuracy", "take_accuracy", "accuracy_drop", "agreement_with_float32", "size_bytes", "latency_ms")
+_COLUMNS = ("scheme", "accuracy", "95% interval", "by take", "drop", "test takes", "size", "latency p50")
+_SHOWN = (
+    *("scheme", "accuracy", "standard_error", "intervals", "take_accuracy", "worst_recall", "accuracy_drop"),
+    *("agreement_with_float32", "test", "size_bytes", "latency_ms"),
+)
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,10 @@ class Summary:
 
     Attributes:
         backbone: Of all schemes.
-        num_test_frames: That the accuracies are shares of.
-        num_test_takes: That these come from.
-        num_cut_takes: Takes of which some blocks were trained on and others are tested on.
+        scored: What the accuracies are of, in words.
+        test: What the column of the test takes is of, in words; empty if these give all figures.
+        cut_labels: Labels with too few takes, whose figures look better than they are.
+        never_predicted: Labels that the scheme that params.yaml wants never says where they are shown.
         num_threads: Of the interpreter whose latency was measured.
         schemes: Some of the metrics of each, in the order of params.yaml.
         wanted: The scheme that params.yaml wants deployed.
@@ -39,9 +44,10 @@ class Summary:
     """
 
     backbone: str
-    num_test_frames: int
-    num_test_takes: int
-    num_cut_takes: int
+    scored: str
+    test: str
+    cut_labels: list[str]
+    never_predicted: list[str]
     num_threads: int
     schemes: list[dict[str, Any]]
     wanted: str
@@ -68,9 +74,10 @@ def summarized() -> Summary:
     is_deployed = layout.DEPLOYED_METRICS.exists()
     return Summary(
         backbone=first["backbone"],
-        num_test_frames=first["num_test_frames"],
-        num_test_takes=first["num_test_takes"],
-        num_cut_takes=_num_cut_takes(),
+        scored=scored_on(first),
+        test=_test_in_words(first),
+        cut_labels=_cut_labels(),
+        never_predicted=[label for label, one in wanted_metrics["per_class"].items() if one.get("recall") == 0],
         num_threads=first["num_threads"],
         schemes=[{key: metrics[key] for key in _SHOWN} for metrics in schemes.values()],
         wanted=wanted,
@@ -86,7 +93,7 @@ def text_of(summary: Summary) -> str:
     return "\n".join(
         [
             "",
-            scored_on(summary),
+            *what_counts(summary),
             "",
             text_table(_COLUMNS, [_row(scheme, summary.deployed) for scheme in summary.schemes]),
             "",
@@ -101,20 +108,24 @@ def text_of(summary: Summary) -> str:
     )
 
 
-def scored_on(summary: Summary) -> str:
-    """Tell what the figures are of, and how far the test takes are unseen."""
-    takes = f"{summary.num_test_takes} takes"
-    if summary.num_cut_takes:
-        takes += (
-            f", {summary.num_cut_takes} of which were trained on in part (their labels have too few takes), so that "
-            "the accuracy looks better than it is"
-        )
-    else:
-        takes += " that were not trained on"
-    return (
-        f"{summary.backbone}, scored on {summary.num_test_frames} frames of {takes}; latency on "
-        f"{summary.num_threads} thread(s) of this machine"
-    )
+def what_counts(summary: Summary) -> list[str]:
+    """Return lines that tell what the figures are of, and what to keep in mind."""
+    lines = [f"{summary.backbone}. {summary.scored}", *([summary.test] if summary.test else [])]
+    lines.append(f"Latency on {summary.num_threads} thread(s) of this machine")
+    if summary.cut_labels:
+        names = ", ".join(summary.cut_labels)
+        lines.append(f"Better than they are: the figures of {names}, whose few takes were trained on in part")
+    lines += [f"Never recognized: {label}" for label in summary.never_predicted]
+    return lines
+
+
+def _test_in_words(metrics: Metrics) -> str:
+    """Tell what the figures of the test takes are of, if others lead."""
+    if metrics["scored_by"] != CROSSVAL:
+        return ""
+    test = metrics["test"]
+    counts = f"{test['num_test_frames']} frames of {test['num_test_takes']}"
+    return f"Test takes: {counts}, from pixels to label, a head without them behind the same backbone"
 
 
 def next_steps(summary: Summary) -> dict[str, str]:
@@ -143,22 +154,23 @@ def better_scheme(schemes: Sequence[Metrics], deployed: str) -> Candidate | None
     return choose(others, targets_of_project(), exponents_of_project()).candidate if others else None
 
 
-def _num_cut_takes() -> int:
+def _cut_labels() -> list[str]:
+    """Return the labels with takes of which some blocks were trained on and others are tested on."""
     takes = read_takes(layout.SPLITS) if layout.SPLITS.exists() else []
-    return sum(take.has_part(TRAIN) and take.has_part(TEST) for take in takes)
+    return sorted({take.label for take in takes if take.has_part(TRAIN) and take.has_part(TEST)})
 
 
 def _row(metrics: Metrics, deployed: str | None) -> tuple[str, ...]:
-    latency = metrics["latency_ms"]
+    interval = metrics["intervals"].get("accuracy")
     return (
         metrics["scheme"] + (" *" if metrics["scheme"] == deployed else ""),
         f"{metrics['accuracy']:.3f}",
+        "{low:.3f} to {high:.3f}".format(**interval) if interval else "",
         f"{metrics['take_accuracy']:.3f}",
         f"{metrics['accuracy_drop']:+.3f}",
-        f"{metrics['agreement_with_float32']:.3f}",
+        f"{metrics['test']['accuracy']:.3f}",
         f"{metrics['size_bytes'] / MIB:.2f} MiB",
-        f"{latency['p50']:.1f} ms",
-        f"{latency['p90']:.1f} ms",
+        f"{metrics['latency_ms']['p50']:.1f} ms",
     )
 
 

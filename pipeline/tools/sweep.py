@@ -57,6 +57,7 @@ class Row:
     input_pixels: int
     scheme: str
     accuracy: float
+    standard_error: float
     take_accuracy: float
     accuracy_drop: float
     size_bytes: int
@@ -152,7 +153,7 @@ def rows_of(experiments: Mapping[str, Experiment], schemes: Sequence[str]) -> li
 
 def _row(backbone: str, experiment: str, metrics: Mapping[str, Any], *, latency_ms: float) -> Row:
     multiply_adds, is_published = num_multiply_adds(backbone) or (None, False)
-    same = ("accuracy", "take_accuracy", "accuracy_drop", "size_bytes", "peak_memory_bytes")
+    same = ("accuracy", "standard_error", "take_accuracy", "accuracy_drop", "size_bytes", "peak_memory_bytes")
     counts = ("num_threads", "num_test_frames", "num_test_takes")
     return Row(
         backbone=backbone,
@@ -170,7 +171,12 @@ def candidate_of(row: Row) -> Candidate:
     """Return a row as something that can be chosen."""
     name = f"{row.backbone} {row.scheme}"
     return Candidate(
-        name, row.accuracy, row.latency_ms_p50, row.size_bytes, {"backbone": row.backbone, "deploy": row.scheme}
+        name,
+        row.accuracy,
+        row.latency_ms_p50,
+        row.size_bytes,
+        {"backbone": row.backbone, "deploy": row.scheme},
+        row.standard_error,
     )
 
 
@@ -190,7 +196,7 @@ def tell(rows: Sequence[Row], *, as_json: bool) -> None:
         chosen_is="chosen",
         targets=targets,
         title="What each architecture gives and costs",
-        accuracy_label=f"accuracy on {rows[0].num_test_frames:,} test frames, %",
+        accuracy_label=f"accuracy on {rows[0].num_test_frames:,} frames of takes that were not trained on, %",
         num_threads=rows[0].num_threads,
     )
     write_bytes(FOLDER / "tradeoff.png", picture)
@@ -243,7 +249,7 @@ def _cells(row: Row) -> list[str]:
         row.backbone,
         str(row.input_pixels),
         row.scheme,
-        f"{row.accuracy:.3f}",
+        f"{row.accuracy:.3f} ± {row.standard_error:.3f}",
         f"{row.take_accuracy:.3f}",
         f"{row.accuracy_drop:+.3f}",
         f"{row.size_bytes / MIB:.2f} MiB",

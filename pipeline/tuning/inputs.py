@@ -20,9 +20,9 @@ from pipeline.per_take.feature_jobs import feature_jobs
 from pipeline.processes.workers import num_workers
 from pipeline.takes.cache import project_cache
 from pipeline.takes.engines import engine_of
-from pipeline.takes.examples import Examples, examples_on_disk, tables_of_part
+from pipeline.takes.examples import Examples, are_copies_of_part, examples_on_disk, tables_of_part
 from pipeline.takes.runner import map_takes
-from pipeline.takes.splits import TRAIN, Take, labels_of
+from pipeline.takes.splits import TRAIN, VALIDATION, Take, labels_of
 from pipeline.takes.tables import read_parquet
 
 _NUM_AT_ONCE = 64  # pictures that are decoded before they are written
@@ -41,7 +41,8 @@ def extract(backbone: bytes, takes: list[Take], config: FinetuneStage, folder: P
     Raises:
         PipelineError: If a table is missing or damaged, or the disk is full.
     """
-    jobs = feature_jobs(takes, FeatureExtractor(backbone, config.resize))
+    used = [take for take in takes if take.has_part(TRAIN, VALIDATION)]
+    jobs = feature_jobs(used, FeatureExtractor(backbone, config.resize))
     map_takes(jobs, folder, stage=title, engine=engine_of(config.engine), cache=project_cache())
 
 
@@ -88,7 +89,8 @@ def _decoded(
 def _encoded(takes: list[Take], part: str) -> Iterator[tuple[str, list[bytes]]]:
     """Yield the label and the encoded pictures of each table of a part."""
     for take in (take for take in takes if take.has_part(part)):
-        frames = read_parquet(layout.FRAMES / take.table, columns=["image"])["image"]
-        yield take.label, frames.take(take.indices_of_part(part, len(frames))).to_pylist()
+        frames = read_parquet(layout.FRAMES / take.table, columns=["frame_id", "image"])
+        yield take.label, frames["image"].take(take.indices_of_part(part, len(frames))).to_pylist()
         if part == TRAIN:
-            yield take.label, read_parquet(layout.AUGMENTED / take.table, columns=["image"])["image"].to_pylist()
+            copies = read_parquet(layout.AUGMENTED / take.table, columns=["frame_id", "image"])
+            yield take.label, copies["image"].filter(are_copies_of_part(take, part, frames, copies)).to_pylist()

@@ -15,7 +15,8 @@ from pipeline.backbones.quiet_tensorflow import keras, tensorflow
 from pipeline.config.finetune import FinetuneConfig
 from pipeline.config.train import TrainingConfig
 from pipeline.heads.head_file import Head
-from pipeline.heads.training import LOGITS_LAYER, batches, build_head, class_weights
+from pipeline.heads.steps import LOGITS_LAYER, batches, build_head
+from pipeline.heads.weighing import class_weights
 from pipeline.takes.examples import Examples
 from pipeline.tuning import CURVES
 from pipeline.tuning.pruning import Pruning

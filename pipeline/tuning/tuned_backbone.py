@@ -13,8 +13,9 @@ from pipeline.config.finetune import WHOLE_BACKBONE, FinetuneStage
 from pipeline.files import layout
 from pipeline.heads.head_file import Head
 from pipeline.heads.training import train_head
-from pipeline.takes.examples import Examples, read_examples
-from pipeline.takes.splits import TRAIN, VALIDATION, Take, labels_of
+from pipeline.takes.examples import Examples
+from pipeline.takes.rows import read_rows
+from pipeline.takes.splits import TRAIN, VALIDATION, Take
 from pipeline.tuning.blocks import input_of_last_blocks, lower_part, upper_part
 from pipeline.tuning.inputs import extract, frozen_features, pictures
 from pipeline.tuning.pruning import prunable_kernels
@@ -71,14 +72,11 @@ def _starting_head(start: bytes, takes: list[Take], config: FinetuneStage, scrat
     """Train a head on the bottlenecks of the backbone as it is, which are those of float32 in the mode `head`."""
     folder = scratch / "bottlenecks"
     extract(start, takes, config, folder, title="finetune, bottlenecks")
-    head = train_head(
-        read_examples(folder, takes, TRAIN),
-        read_examples(folder, takes, VALIDATION),
-        labels_of(takes),
-        config.training,
-        title="finetune, head",
-        log_folder=layout.TENSORBOARD / "finetune" / "head",
-    ).head
+    used = [take for take in takes if take.has_part(TRAIN, VALIDATION)]
+    rows = read_rows(folder, used)
+    rows = rows.only(rows.are_for_training)
+    log_folder = layout.TENSORBOARD / "finetune" / "head"
+    head = train_head(rows, config.training, title="finetune, head", log_folder=log_folder).head
     shutil.rmtree(folder)
     return head
 

@@ -1,0 +1,78 @@
+"""Stage `crossval`: scores heads like the shipped one on takes that they have never seen.
+
+Reads data/bottlenecks/<scheme> and data/splits.csv; writes plots/crossval/<scheme>/predictions.csv, what each frame is
+taken for by a head that was trained without its take, plots/crossval/<scheme>/learning.csv, how that grows with the
+takes, and build/crossval/<scheme>.json, the figures with their intervals.
+The bottlenecks are what the phone computes, and the head behind them is one matrix: so this is the shipped arithmetic,
+at the cost of training a few heads. A backbone that was fine-tuned has learned from the takes: nothing can be held out
+any more, and the files are empty.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from pipeline.config.application import run_stage
+from pipeline.config.crossval import CrossvalStage
+from pipeline.config.train import HEAD
+from pipeline.files import layout, write_text
+from pipeline.heads.crossvalidation import LEARNING_COLUMNS, cross_validate
+from pipeline.metrics.classification import Predictions, score
+from pipeline.metrics.intervals import intervals_of, standard_error
+from pipeline.metrics.predictions import COLUMNS
+from pipeline.takes.rows import read_rows
+from pipeline.takes.splits import read_takes
+
+
+def crossval(config: CrossvalStage) -> None:
+    """Cross-validate one scheme and write what came out."""
+    if config.training.mode != HEAD:
+        _write(config.scheme, pd.DataFrame(columns=list(COLUMNS)), pd.DataFrame(columns=list(LEARNING_COLUMNS)), {})
+        sys.stderr.write(f"crossval@{config.scheme}: nothing, since the backbone has learned from the takes\n")
+        return
+    rows = read_rows(layout.bottlenecks(config.scheme), read_takes(layout.SPLITS))
+    predictions, learning = cross_validate(
+        rows,
+        config.training,
+        num_folds=config.crossval.num_folds,
+        percents=config.crossval.learning_percents,
+        title=f"crossval@{config.scheme}",
+    )
+    figures = _figures(predictions, config.crossval.num_calibration_bins)
+    _write(config.scheme, predictions.table(), learning, figures)
+    sys.stderr.write(f"crossval@{config.scheme}: {_told(figures)}\n")
+
+
+def _figures(predictions: Predictions, num_bins: int) -> dict[str, object]:
+    """Return what `score` tells, without what needs another model beside it, and the intervals."""
+    figures = score(predictions, predictions, num_bins=num_bins)
+    intervals = intervals_of(predictions)
+    alone = {key: value for key, value in figures.items() if key not in ("agreement_with_float32", "accuracy_drop")}
+    error = standard_error(predictions.predicted == predictions.actual, predictions.takes)
+    return alone | {"standard_error": error, "intervals": asdict(intervals) if intervals else {}}
+
+
+def _told(figures: Mapping[str, Any]) -> str:
+    text = f"accuracy {figures['accuracy']:.3f}"
+    if figures["intervals"]:
+        text += " ({low:.3f} to {high:.3f})".format(**figures["intervals"]["accuracy"])
+    return f"{text} over {figures['num_test_frames']} frames of {figures['num_test_takes']} takes, each held out once"
+
+
+def _write(scheme: str, predictions: pd.DataFrame, learning: pd.DataFrame, figures: dict[str, object]) -> None:
+    write_text(layout.crossval_predictions(scheme), predictions.to_csv(index=False, lineterminator="\n"))
+    write_text(layout.learning_curve(scheme), learning.to_csv(index=False, lineterminator="\n"))
+    write_text(layout.crossval_figures(scheme), json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+
+
+def main() -> None:
+    """Run the stage from the command line."""
+    run_stage("crossval", CrossvalStage, crossval)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Trains a linear head for a number of steps, as retrain.py does, in Keras."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from tqdm import tqdm
+
+from pipeline.backbones.quiet_tensorflow import keras, tensorflow
+from pipeline.config.train import TrainingConfig
+from pipeline.heads.head_file import Head
+from pipeline.heads.trained import TrainedHead
+from pipeline.heads.weighing import class_weights
+from pipeline.takes.examples import Examples
+from pipeline.takes.rows import Rows
+
+LOGITS_LAYER = "logits"
+
+
+def train_in_steps(rows: Rows, config: TrainingConfig, *, title: str, log_folder: Path | None) -> TrainedHead:
+    """Train dropout and one dense layer by AdamW with cosine decay; the head is that of the last step.
+
+    The rate has fallen to 0 by then, so no take has to be set aside to choose a checkpoint. The result is the same for
+    the same rows, settings and seed, on the same machine.
+
+    Args:
+        rows: Frames and their augmented copies.
+        config: Settings.
+        title: For the progress bar.
+        log_folder: Where TensorBoard's event files go; None for none.
+    """
+    keras.utils.set_random_seed(config.seed)
+    tensorflow.config.experimental.enable_op_determinism()
+    examples = Examples(rows.features, rows.label_indices)
+    model = build_head(rows.features.shape[1], len(rows.labels), config.dropout)
+    _compile(model, config)
+    weights = class_weights(rows.label_indices, len(rows.labels)) if config.class_balance else None
+    num_looks = math.ceil(config.steps / config.eval_step_interval)
+    callbacks: list[keras.callbacks.Callback] = [_Progress(num_looks, title)]
+    if log_folder is not None:
+        callbacks.append(keras.callbacks.TensorBoard(log_folder, write_graph=False))
+    history = model.fit(
+        batches(examples, config, weights),
+        steps_per_epoch=min(config.eval_step_interval, config.steps),
+        epochs=num_looks,
+        callbacks=callbacks,
+        shuffle=False,  # the batches are shuffled already
+        verbose=0,
+    ).history
+    kernel, bias = model.get_layer(LOGITS_LAYER).get_weights()
+    curves = _curves(history, config)
+    last = curves.iloc[-1]
+    summary = f"{int(last['step'])} steps, loss {last['train_loss']:.3f} on what it was trained on"
+    return TrainedHead(Head(kernel, bias, rows.labels), curves, summary)
+
+
+def build_head(feature_length: int, num_labels: int, dropout: float) -> keras.Model:
+    """Return the head: features float32 [batch, feature_length] in, logits float32 [batch, num_labels] out."""
+    return keras.Sequential(
+        [
+            keras.Input((feature_length,), name="features"),
+            keras.layers.Dropout(dropout, name="dropout"),
+            keras.layers.Dense(num_labels, name=LOGITS_LAYER),
+        ],
+        name="head",
+    )
+
+
+def _compile(model: keras.Model, config: TrainingConfig) -> None:
+    schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.steps)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")])
+
+
+def batches(
+    examples: Examples, config: TrainingConfig, weight_of_label: npt.NDArray[np.float32] | None
+) -> tensorflow.data.Dataset:
+    """Return endless batches, each pass over the examples in another order.
+
+    The examples are shuffled by index and copied batch by batch: a shuffle buffer of TensorFlow's would hold them all
+    a second time.
+    """
+    signature = (
+        tensorflow.TensorSpec((None, *examples.features.shape[1:]), examples.features.dtype),
+        tensorflow.TensorSpec((None,), tensorflow.int64),
+        tensorflow.TensorSpec((None,), tensorflow.float32),
+    )
+    weights = np.ones(int(examples.label_indices.max()) + 1, np.float32) if weight_of_label is None else weight_of_label
+
+    def batches() -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
+        for indices in _shuffled(len(examples), config.train_batch_size, config.seed):
+            labels = examples.label_indices[indices]
+            yield examples.features[indices], labels, weights[labels]
+
+    return tensorflow.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
+
+
+def _shuffled(num_examples: int, batch_size: int, seed: int) -> Iterator[npt.NDArray[np.intp]]:
+    """Yield indices of batches for ever; each run of `num_examples` indices holds every example once."""
+    generator = np.random.default_rng(seed)
+    waiting = np.zeros(0, np.intp)
+    while True:
+        while len(waiting) < batch_size:
+            waiting = np.concatenate([waiting, generator.permutation(num_examples)])
+        yield waiting[:batch_size]
+        waiting = waiting[batch_size:]
+
+
+def _curves(history: dict[str, list[float]], config: TrainingConfig) -> pd.DataFrame:
+    """Rename Keras's history and count in steps."""
+    names = {"loss": "train_loss", "accuracy": "train_accuracy"}
+    curves = pd.DataFrame(history)[list(names)].rename(columns=names)
+    interval = min(config.eval_step_interval, config.steps)
+    curves.insert(0, "step", (curves.index + 1) * interval)
+    return curves
+
+
+class _Progress(keras.callbacks.Callback):  # type: ignore[misc]
+    """One bar over all steps, with the loss behind it."""
+
+    def __init__(self, num_looks: int, title: str) -> None:
+        super().__init__()
+        self._bar = tqdm(total=num_looks, desc=title, unit="look", disable=None)
+
+    def on_epoch_end(self, _epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Move on by one look."""
+        self._bar.update()
+        self._bar.set_postfix(loss=f"{(logs or {}).get('loss', math.nan):.3f}")
+
+    def on_train_end(self, _logs: dict[str, float] | None = None) -> None:
+        """Leave the finished bar standing."""
+        self._bar.close()
