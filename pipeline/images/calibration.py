@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from pipeline.errors import InputError
 from pipeline.files.suffixes import PHOTO_SUFFIXES
-from pipeline.images.codec import read_photo
 from pipeline.images.model_input import to_model_input
+from pipeline.images.photos import read_photo
 
 MIN_PICTURES = (
     50  # 22 pictures gave a relative feature error of 0.37, 50 to 200 gave 0.21 to 0.24 (EfficientNet-Lite0, int8)

@@ -10,7 +10,8 @@ from pipeline.config.frames import FramesConfig
 from pipeline.errors import InputError
 from pipeline.files import sha256_of_file
 from pipeline.files.faults import unreadable
-from pipeline.images.codec import encode_jpeg, read_photo
+from pipeline.images.codec import encode_jpeg
+from pipeline.images.photos import read_photo
 from pipeline.takes.hashes import sha256_of_take
 from pipeline.takes.tables import FRAMES
 from pipeline.video import sample_frames

@@ -19,7 +19,7 @@ from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.plain import CONF_FOLDER, load
 from pipeline.errors import ConfigurationError, InputError
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
-from pipeline.images.codec import read_photo
+from pipeline.images.photos import read_photo
 from pipeline.litert.foreign import embedded_labels, output_operator, read_classifier
 from pipeline.litert.measure import measure
 from pipeline.litert.runtimes import Normalization, classify, open_classifier
