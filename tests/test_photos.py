@@ -222,10 +222,12 @@ def display_p3():
     for number in range(int.from_bytes(content[128:132], "big")):
         tag, offset, size = (content[132 + 12 * number + 4 * i :][:4] for i in range(3))
         start = int.from_bytes(offset, "big")
-        if (column := (b"rXYZ", b"gXYZ", b"bXYZ").index(bytes(tag)) if tag in (b"rXYZ", b"gXYZ", b"bXYZ") else -1) >= 0:
+        if (
+            column := (b"rXYZ", b"gXYZ", b"bXYZ").index(bytes(tag)) if bytes(tag) in (b"rXYZ", b"gXYZ", b"bXYZ") else -1
+        ) >= 0:
             fixed = [round(value * 65536).to_bytes(4, "big", signed=True) for value in P3_TO_XYZ[:, column]]
             content[start + 8 : start + 20] = b"".join(fixed)
-        if tag == b"desc":
+        if bytes(tag) == b"desc":
             text = bytes(content[start : start + int.from_bytes(size, "big")])
             content[start : start + len(text)] = text.replace("sRGB".encode("utf-16-be"), "P3  ".encode("utf-16-be"))
     return bytes(content)

@@ -5,18 +5,22 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from av.sidedata.sidedata import Type as SideDataType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pillow_heif import register_heif_opener
 
 from pipeline.errors import ConfigurationError, InputError
 from pipeline.files.suffixes import VIDEO_SUFFIXES
 from pipeline.video import VideoFrame, decode, planned, sample_frames
+from pipeline.video.clip import DecodingOrder
 from pipeline.video.convert import SCALE_FLAGS
 from pipeline.video.plan import PacketNote, Run, first_in_slots, plan_runs
 from tests.clips import BLUE, GREEN, RED, YELLOW, quadrants, smooth, solid, write_clip
@@ -320,7 +324,7 @@ def test_cover_picture_is_no_video(tmp_path):
     both = tmp_path / "b.mp4"
     command = [FFMPEG, "-v", "error", "-i", sound, "-i", cover, "-map", "0", "-map", "1", "-c", "copy"]
     subprocess.run([*command, "-disposition:v", "attached_pic", both], check=True)
-    assert "b.mp4 has no video stream (streams: audio, video)" in error_of(both)
+    assert "b.mp4 has no moving picture, only a cover picture" in error_of(both)
 
 
 def test_unsupported_codec(tmp_path):
@@ -346,7 +350,7 @@ def cut(path, fraction):
 
 def test_cut_before_the_index(tmp_path, capfd):
     clip = cut(write_clip(tmp_path / "a.mp4", grainy()), 0.6)
-    assert "a.mp4 cannot be opened as a video" in error_of(clip)
+    assert "a.mp4 has no index (moov)" in error_of(clip)
     assert capfd.readouterr() == ("", "")
 
 
@@ -740,3 +744,101 @@ def test_the_first_in_each_slot_against_brute_force(pts, slots_per_unit):
     for value in sorted(pts):
         slots.setdefault(math.floor((value - min(pts)) * slots_per_unit), value)
     assert list(first_in_slots(sorted(pts), slots_per_unit)) == list(slots.values())
+
+
+def ffmpeg(*arguments):
+    subprocess.run([FFMPEG, "-y", "-v", "error", *map(str, arguments)], check=True)
+
+
+def test_avi_without_presentation_times_loses_no_frame(tmp_path):
+    """H.264 with B-frames: what FFmpeg calls presentation times there jumps back and forth."""
+    source = ["-f", "lavfi", "-i", "testsrc=size=160x120:rate=25:duration=2.32"]
+    ffmpeg(*source, "-c:v", "libx264", "-bf", "3", "-pix_fmt", "yuv420p", tmp_path / "a.avi")
+    found = list(sample_frames(tmp_path / "a.avi", per_second=100, width_pixels=160))
+    assert [round(frame.pts_seconds, 6) for frame in found] == [round(0.04 * i, 6) for i in range(58)]
+    raw = [FFMPEG, "-v", "error", "-i", tmp_path / "a.avi", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    pictures = subprocess.run(raw, check=True, capture_output=True).stdout
+    expected = np.frombuffer(pictures, np.uint8).reshape(58, 120, 160, 3).astype(int)
+    nearest = [np.abs(expected - frame.image).mean((1, 2, 3)).argmin() for frame in found]
+    assert nearest == list(range(58))  # all pictures, in order
+
+
+class Packet:
+    """What `DecodingOrder` looks at."""
+
+    def __init__(self, pts, dts, size=1):
+        self.pts, self.dts, self.size = pts, dts, size
+
+
+def test_frames_are_presented_at_the_times_of_packets_where_the_first_packet_has_no_time():
+    container = SimpleNamespace(format=SimpleNamespace(name="matroska,webm"))
+    order = DecodingOrder(container)
+    for packet in (Packet(None, 0), Packet(40, 40), Packet(None, None, size=0), Packet(80, 80)):
+        order.note_packet(packet)
+    frames = [SimpleNamespace(pts=pts) for pts in (None, 80, 40, 120)]
+    assert [order.time_stamp_of(frame) for frame in frames] == [0, 40, 80, None]
+    usual = DecodingOrder(container)
+    usual.note_packet(Packet(0, 0))
+    assert usual.time_stamp_of(SimpleNamespace(pts=7)) == 7
+
+
+def edited(clip, duration_ms, media_time):
+    """Set the only entry of a clip's edit list: how long it says it is, and where in the media it begins."""
+    content = bytearray(clip.read_bytes())
+    begin = content.index(b"elst") + 12
+    content[begin : begin + 8] = duration_ms.to_bytes(4, "big") + media_time.to_bytes(4, "big", signed=True)
+    clip.write_bytes(content)
+    return clip
+
+
+@pytest.mark.parametrize(("begin_ms", "first"), [(800, 20), (1900, 48)])
+@pytest.mark.parametrize("per_second", [100, 4])
+def test_an_edit_list_may_begin_between_key_frames_and_declare_too_much(tmp_path, begin_ms, first, per_second):
+    """As trimming on a phone writes it; all 58 frames are in the file, those from `first` on are shown."""
+    source = ["-f", "lavfi", "-i", "testsrc=size=160x120:rate=25:duration=2.32"]
+    ffmpeg(*source, "-c:v", "libx264", "-bf", "3", "-g", "25", "-pix_fmt", "yuv420p", tmp_path / "a.mp4")
+    whole = list(sample_frames(tmp_path / "a.mp4", per_second=100, width_pixels=160))
+    clip = edited(tmp_path / "a.mp4", 2320, 1024 + begin_ms * 12800 // 1000)  # 1,024: the encoder's delay
+    found = list(sample_frames(clip, per_second=per_second, width_pixels=160))
+    assert np.array_equal(found[0].image, whole[first].image)
+    if per_second == 100:
+        assert len(found) == 58 - first
+        assert np.array_equal(found[-1].image, whole[-1].image)
+
+
+def test_side_data_that_the_library_does_not_know_is_left_alone():
+    """Spatial video of iPhones carries kind 29; asking for any side data of such a frame used to raise ValueError."""
+    unknown = SideDataType(29)
+    assert unknown is SideDataType(29)
+    assert {unknown: b"x"}.get(SideDataType.DISPLAYMATRIX) is None
+
+
+def words_for(path):
+    with pytest.raises(InputError) as caught:
+        list(sample_frames(path, per_second=4, width_pixels=64))
+    return str(caught.value)
+
+
+def test_what_is_wrong_with_a_file_is_said_in_its_own_words(tmp_path):
+    source = ["-f", "lavfi", "-i", "testsrc=size=64x64:rate=25:duration=1"]
+    clip = tmp_path / "a.mp4"
+    ffmpeg(*source, "-c:v", "libx264", "-pix_fmt", "yuv420p", clip)
+    key, kid = "76a6c65c5ea762046bd749a2e632ccbb", "a7e61c373e219033c21091fa607bf3b8"
+    scheme = ["-encryption_scheme", "cenc-aes-ctr", "-encryption_key", key, "-encryption_kid", kid]
+    ffmpeg("-i", clip, "-c", "copy", *scheme, tmp_path / "rented.mp4")
+    assert "rented.mp4 is encrypted\n" in words_for(tmp_path / "rented.mp4")
+    content = clip.read_bytes()
+    (tmp_path / "b.mp4").write_bytes(content[: content.index(b"moov") - 4])
+    assert "b.mp4 has no index (moov): the recording was never finished" in words_for(tmp_path / "b.mp4")
+    sound = ["-f", "lavfi", "-i", "sine=duration=2", *source, "-frames:v", "1", "-map", "0", "-map", "1"]
+    ffmpeg(*sound, "-c:v", "mjpeg", "-disposition:v:0", "attached_pic", tmp_path / "song.mp4")
+    assert "song.mp4 has no moving picture, only a cover picture" in words_for(tmp_path / "song.mp4")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIF"])
+def test_a_photo_that_is_called_a_video_is_told(tmp_path, kind):
+    register_heif_opener()
+    Image.fromarray(solid(RED)).save(tmp_path / "a.mp4", format=kind)
+    told = words_for(tmp_path / "a.mp4")
+    assert "a.mp4 is a photo by its content" in told
+    assert "move it to the label's folder below data/photos/" in told

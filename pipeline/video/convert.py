@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import cast
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -24,6 +24,22 @@ SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 _PIXEL_FORMAT, _DEEP_PIXEL_FORMAT, _PLANES = "gbrp", "gbrp16le", (2, 0, 1)
 
 Rgb = npt.NDArray[np.uint8]
+
+
+def _unknown_side_data(kind: type[SideDataType], value: object) -> SideDataType:
+    """Make a member for a kind of side data that PyAV's list does not have, as it is older than its FFmpeg.
+
+    Spatial video of the newest iPhones (MV-HEVC) carries such; PyAV raises ValueError for all side data of the frame
+    then, the display matrix among it. What is unknown is left alone.
+    """
+    member: Any = object.__new__(kind)
+    member._name_ = f"UNKNOWN_{value}"
+    member._value_ = value
+    kind._value2member_map_[value] = member
+    return cast(SideDataType, member)
+
+
+SideDataType._missing_ = classmethod(_unknown_side_data)  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from pipeline.errors import ConfigurationError
-from pipeline.video.clip import Clock, TimedFrame, check_end, damaged, open_clip, video_stream
+from pipeline.video.clip import Clock, DecodingOrder, TimedFrame, check_end, damaged, open_clip, video_stream
 from pipeline.video.convert import Converter, Rgb
 from pipeline.video.planned import NoPlanError, decode_by_plan, is_worth_a_plan
 
@@ -122,7 +122,7 @@ def _convert(path: Path, converter: Converter, time: Fraction, frame: av.VideoFr
 
 def _decode_all(path: Path, container: InputContainer, stream: VideoStream) -> Iterator[TimedFrame]:
     """Yield every frame with its time in seconds from the first frame; check health on the way and at the end."""
-    clock = Clock(stream)
+    clock, order = Clock(stream), DecodingOrder(container)
     try:
         for packet in container.demux():
             clock.note_packet(packet)
@@ -130,8 +130,9 @@ def _decode_all(path: Path, container: InputContainer, stream: VideoStream) -> I
                 continue
             if packet.is_corrupt:
                 raise damaged(path, clock.last_time, "a packet is incomplete")
+            order.note_packet(packet)
             for frame in stream.decode(packet):
-                time = clock.time_of(frame.pts, frame.duration)
+                time = clock.time_of(order.time_stamp_of(frame), frame.duration)
                 if frame.is_corrupt:
                     raise damaged(path, time, "a frame could not be decoded in full")
                 yield time, frame
