@@ -5,6 +5,7 @@ Frames are sampled by presentation time, upright, scaled down, and kept as JPEG 
 files would cost DVC more than the decoding.
 """
 
+import sys
 from dataclasses import asdict
 from functools import partial
 
@@ -12,6 +13,7 @@ from pipeline.config.application import run_stage
 from pipeline.config.frames import FramesConfig, FramesStage
 from pipeline.errors import InputError
 from pipeline.files import layout
+from pipeline.per_take.equal_frames import flat_takes, refuse_equal_frames
 from pipeline.per_take.frames import frames_of_photos, frames_of_video
 from pipeline.takes.cache import project_cache
 from pipeline.takes.engines import engine_of
@@ -23,11 +25,14 @@ from pipeline.takes.tables import num_rows_of
 
 
 def frames(config: FramesStage) -> None:
-    """Compute the frames of all takes, and check that each label has frames in each part."""
+    """Compute the frames of all takes; no two may show the same, and each label needs frames in each part."""
     takes = read_takes(layout.SPLITS)
     jobs = [_job(take, config.frames) for take in takes]
     map_takes(jobs, layout.FRAMES, stage="frames", engine=engine_of(config.engine), cache=project_cache())
+    refuse_equal_frames(takes, layout.FRAMES)
     check_parts(takes)
+    for take in flat_takes(takes, layout.FRAMES):
+        sys.stderr.write(f"frames: {take.path} shows one colour from beginning to end: was the lens covered?\n")
 
 
 def check_parts(takes: list[Take]) -> None:

@@ -20,7 +20,7 @@ from pipeline.config.split import SplitConfig, SplitStage
 from pipeline.errors import InputError, PipelineError, combine
 from pipeline.files import layout
 from pipeline.files.suffixes import PHOTO_SUFFIXES
-from pipeline.takes.assignment import MIN_TAKES, assign_takes
+from pipeline.takes.assignment import MIN_TAKES, assign_takes, recordings_of
 from pipeline.takes.contents import Content, files_of, read_contents, refuse_twins
 from pipeline.takes.sources import Source, find_sources
 from pipeline.takes.splits import TEST, TRAIN, VALIDATION, Block, write_splits
@@ -62,16 +62,17 @@ def blocks_of_all(contents: Mapping[Source, Content], config: SplitConfig) -> li
 def blocks_of_label(contents: Mapping[Source, Content], config: SplitConfig) -> list[Block]:
     """Assign the takes of one label: whole ones where there are enough, consecutive time blocks of each otherwise."""
     sources = list(contents)
-    if len(sources) < MIN_TAKES:
+    recordings = recordings_of(source.name for source in sources)
+    if len(set(recordings.values())) < MIN_TAKES:
         return _cut_into_blocks(contents, config)
     parts = assign_takes(
         sources[0].label,
-        [source.name for source in sources],
+        dict.fromkeys(recordings.values()),
         validation_percent=config.validation_percent,
         test_percent=config.test_percent,
         chosen_for_test=_chosen_for_test(sources, config),
     )
-    return [_block(source, contents[source], parts[source.name], 0.0, 1.0) for source in sources]
+    return [_block(source, contents[source], parts[recordings[source.name]], 0.0, 1.0) for source in sources]
 
 
 def _chosen_for_test(sources: Sequence[Source], config: SplitConfig) -> list[str]:
@@ -80,8 +81,10 @@ def _chosen_for_test(sources: Sequence[Source], config: SplitConfig) -> list[str
     Raises:
         InputError: If fewer than two others are left.
     """
-    chosen = [source.name for source in sources if f"{source.label}/{source.name}" in _normalized(config.test)]
-    if chosen and len(sources) - len(chosen) < MIN_TAKES - 1:
+    wanted, recordings = _normalized(config.test), recordings_of(source.name for source in sources)
+    named = [source.name for source in sources if f"{source.label}/{source.name}" in wanted]
+    chosen = list(dict.fromkeys(recordings[name] for name in named))
+    if chosen and len(set(recordings.values())) - len(chosen) < MIN_TAKES - 1:
         raise InputError(
             found=f"label '{sources[0].label}' has {len(sources)} takes, of which `split.test` names {len(chosen)}",
             expected=f"at least {MIN_TAKES - 1} others, to train and to choose by",

@@ -61,6 +61,14 @@ def test_of_a_cut_take_the_train_block_always_stays() -> None:
     assert 1 not in {index for fold in deal(units, [0, 2, 3, 4, 5]) for index in fold}  # a block without a frame
 
 
+def test_a_live_photo_is_held_out_with_its_video() -> None:
+    units = units_of({"a": 6, "b": 6})
+    units += [Unit("a", f"a/{i}.jpg", "train", is_whole=True) for i in range(6)]
+    for fold in deal(units, range(len(units))):
+        takes = {units[index].take for index in fold if units[index].label == "a"}
+        assert {name.split(".")[0] + ".jpg" for name in takes} <= takes
+
+
 def test_each_frame_is_scored_by_a_head_that_was_trained_without_its_take() -> None:
     rows = blobs((40, 30), num_copies=1)
     found, learning = cross_validate(rows, tiny_project.TRAINING, num_folds=4, percents=[50], title="")

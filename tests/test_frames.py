@@ -2,18 +2,20 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from pipeline.config.frames import FramesConfig, FramesStage
 from pipeline.errors import InputError, PipelineError
-from pipeline.files import layout
+from pipeline.files import layout, write_bytes
 from pipeline.frames import frames
-from pipeline.images.codec import decode_jpeg
+from pipeline.images.codec import decode_jpeg, encode_jpeg
 from pipeline.per_take import frames as per_take_frames
+from pipeline.per_take.equal_frames import flat_takes, refuse_equal_frames
 from pipeline.takes.contents import sha256_of_source
-from pipeline.takes.splits import Block, write_splits
-from pipeline.takes.tables import FRAMES, read_parquet
+from pipeline.takes.splits import Block, Take, write_splits
+from pipeline.takes.tables import FRAMES, read_parquet, to_parquet
 from tests import tiny_project
 from tests.clips import solid, write_clip
 
@@ -133,3 +135,41 @@ def test_another_value_of_any_setting_computes_anew(
     frames(CONFIG)
     frames(replace(CONFIG, frames=replace(CONFIG.frames, **{field: getattr(CONFIG.frames, field) - 1})))
     assert capsys.readouterr().err.count("1 takes computed, 0 reused") == 2
+
+
+def frames_of(*seeds: int) -> pa.Table:
+    """A take whose frames are pictures of these seeds."""
+    images = [encode_jpeg(tiny_project.picture(0, seed), quality=95) for seed in seeds]
+    ids, times = [str(number) for number in range(len(seeds))], [0.25 * number for number in range(len(seeds))]
+    return pa.table([ids, times, images], schema=FRAMES)
+
+
+def takes_with(tables: dict[str, pa.Table]) -> list[Take]:
+    takes = []
+    for name, table in tables.items():
+        label, take = name.split("/")
+        block = Block(label, take, f"data/videos/{name}", "", "train", 0.0, 1.0)
+        takes.append(Take(label, take, Path(block.path), "", (block,)))
+        write_bytes(layout.FRAMES / takes[-1].table, to_parquet(table))
+    return takes
+
+
+def test_takes_that_show_the_same_are_told_in_pairs(folder: Path) -> None:
+    tables = {"cup/a.mp4": frames_of(1, 2, 3, 4), "cup/b.mp4": frames_of(3, 4, 5, 6), "pen/c.mp4": frames_of(7, 8)}
+    tables |= {"pen/d.mp4": frames_of(8), "pen/e.mp4": frames_of(10, 11, 12, 13, 14, 15), "pen/f.mp4": frames_of(16)}
+    takes = takes_with(tables)
+    with pytest.raises(InputError) as caught:
+        refuse_equal_frames(takes, layout.FRAMES)
+    told = str(caught.value)
+    assert "data/videos/cup/a.mp4 and data/videos/cup/b.mp4 show the same pictures (2 of them)" in told
+    assert "data/videos/pen/c.mp4 and data/videos/pen/d.mp4 show the same pictures (1 of them)" in told
+    assert told.count("show the same") == 2
+    refuse_equal_frames([takes[0], takes[2], *takes[4:]], layout.FRAMES)
+
+
+def test_a_covered_lens_may_come_twice_and_is_told(folder: Path) -> None:
+    black = [encode_jpeg(np.full((24, 32, 3), 3, np.uint8), quality=95)] * 4
+    table = pa.table([list("abcd"), [0.0, 1.0, 2.0, 3.0], black], schema=FRAMES)
+    takes = takes_with({"cup/a.mp4": table, "cup/b.mp4": table, "cup/c.mp4": frames_of(1, 2)})
+    refuse_equal_frames(takes, layout.FRAMES)
+    assert [take.name for take in flat_takes(takes, layout.FRAMES)] == ["a.mp4", "b.mp4"]

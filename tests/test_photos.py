@@ -218,13 +218,13 @@ def p3_in_srgb(rgb):
 
 def display_p3():
     """Return an ICC profile of Display P3: littleCMS's sRGB with the primaries' columns exchanged."""
+    columns = (b"rXYZ", b"gXYZ", b"bXYZ")
     content = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     for number in range(int.from_bytes(content[128:132], "big")):
         tag, offset, size = (content[132 + 12 * number + 4 * i :][:4] for i in range(3))
         start = int.from_bytes(offset, "big")
-        if (
-            column := (b"rXYZ", b"gXYZ", b"bXYZ").index(bytes(tag)) if bytes(tag) in (b"rXYZ", b"gXYZ", b"bXYZ") else -1
-        ) >= 0:
+        if bytes(tag) in columns:
+            column = columns.index(bytes(tag))
             fixed = [round(value * 65536).to_bytes(4, "big", signed=True) for value in P3_TO_XYZ[:, column]]
             content[start + 8 : start + 20] = b"".join(fixed)
         if bytes(tag) == b"desc":

@@ -15,7 +15,7 @@ from pipeline.config.split import SplitConfig, SplitStage
 from pipeline.errors import InputError, PipelineError
 from pipeline.files import layout
 from pipeline.split import report, split
-from pipeline.takes.assignment import assign_takes, place_of
+from pipeline.takes.assignment import assign_takes, place_of, recordings_of
 from pipeline.takes.sources import find_sources
 from pipeline.takes.splits import PARTS, TEST, TRAIN, Block, Take, read_takes
 
@@ -310,3 +310,23 @@ def test_test_takes_that_cannot_be_are_told_at_once(folder: Path) -> None:
     assert "`split.test` names pen/1.mp4, whose label has only 2 take(s)" in told
     with pytest.raises(InputError, match=r"label 'cup' has 4 takes, of which `split.test` names 3"):
         split(choosing("cup/0.mp4", "cup/1.mp4", "cup/2.mp4"))
+
+
+def test_a_live_photo_goes_where_its_video_goes_and_moves_none(folder: Path) -> None:
+    fill([*(f"cup/IMG_{i}.MOV" for i in range(8)), *(f"pen/{i}.mp4" for i in range(3))])
+    split(CONFIG)
+    before = parts()
+    for i in range(8):
+        photo = layout.PHOTOS / "cup" / f"img_{i}.{'HEIC' if i % 2 else 'jpg'}"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        photo.write_text(photo.name)
+    split(CONFIG)
+    after = parts()
+    assert {name: after[name] for name in before} == before
+    for i in range(8):
+        assert after[f"cup/img_{i}.{'HEIC' if i % 2 else 'jpg'}"] == after[f"cup/IMG_{i}.MOV"]
+
+
+def test_only_a_photo_and_a_video_of_one_stem_are_one_recording() -> None:
+    names = ["a.jpg", "a.png", "b.mp4", "b.mov", "c.mp4", "C.jpg", "folder"]
+    assert recordings_of(names) == {name: name for name in names} | {"C.jpg": "c.mp4"}

@@ -3,7 +3,9 @@
 import hashlib
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import PurePath
 
+from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from pipeline.takes.splits import PARTS, TEST, TRAIN, VALIDATION
 
 MIN_TAKES = len(PARTS)
@@ -57,6 +59,20 @@ def _assigned(
         num_test = min(max(num_own_test, 1), len(order) - 1 - num_validation)
     num_train = len(order) - num_validation - num_test
     return dict(zip(order, [VALIDATION] * num_validation + [TRAIN] * num_train + [TEST] * num_test, strict=True))
+
+
+def recordings_of(names: Iterable[str]) -> dict[str, str]:
+    """Return for each take of a label the take that it goes with: a photo goes with the video of the same stem.
+
+    Phones write IMG_3.JPG and IMG_3.MOV for one press of the button ("live" and "motion" photos). Held out apart, one
+    would be scored by a model that has seen the other.
+    """
+    names = list(names)
+    videos = {PurePath(name).stem.lower(): name for name in names if name.lower().endswith(VIDEO_SUFFIXES)}
+    return {
+        name: videos.get(PurePath(name).stem.lower(), name) if name.lower().endswith(PHOTO_SUFFIXES) else name
+        for name in names
+    }
 
 
 def place_of(name: str) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.takes.assignment import place_of
+from pipeline.takes.assignment import place_of, recordings_of
 from pipeline.takes.rows import Unit
 
 NUM_FOLDS = 5
@@ -26,15 +26,30 @@ def deal(units: Sequence[Unit], present: Sequence[int], num_folds: int = NUM_FOL
     found: dict[str, list[int]] = {}
     for index in present:
         found.setdefault(units[index].label, []).append(index)
-    dealt = {label: _in_order(units, group) for label, group in found.items() if len(group) > 1}
+    together = {label: _together(units, group) for label, group in found.items()}
+    dealt = {label: _in_order(units, groups) for label, groups in together.items() if len(groups) > 1}
     num_used = min(num_folds, max(map(len, dealt.values()), default=0))
     folds: list[list[int]] = [[] for _ in range(num_used)]
-    for number, index in enumerate(index for label in sorted(dealt) for index in dealt[label]):
-        folds[number % num_used].append(index)
+    for number, group in enumerate(group for label in sorted(dealt) for group in dealt[label]):
+        folds[number % num_used] += group
     return [fold for fold in folds if fold]
 
 
-def _in_order(units: Sequence[Unit], group: Sequence[int]) -> list[int]:
-    """Return those of a label's units that may be held out, in the order of their places."""
-    free = [index for index in group if units[index].may_be_held_out]
-    return sorted(free, key=lambda index: (place_of(f"{units[index].take}/{units[index].part}"), units[index].take))
+def _together(units: Sequence[Unit], indices: Sequence[int]) -> list[list[int]]:
+    """Gather the units of a label that are one recording: a live photo and its video."""
+    recordings = recordings_of(units[index].take for index in indices)
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index in indices:
+        unit = units[index]
+        groups.setdefault((recordings[unit.take], "" if unit.is_whole else unit.part), []).append(index)
+    return list(groups.values())
+
+
+def _in_order(units: Sequence[Unit], groups: Sequence[list[int]]) -> list[list[int]]:
+    """Return those of a label's groups that may be held out, in the order of their places."""
+
+    def place(group: list[int]) -> tuple[float, str]:
+        names = sorted(f"{units[index].take}/{units[index].part}" for index in group)
+        return place_of(names[-1]), names[-1]
+
+    return sorted((group for group in groups if units[group[0]].may_be_held_out), key=place)
