@@ -5,6 +5,8 @@ The split is by take, never by frame: neighbouring frames of one video are near-
 of what it was trained on looks far better than it is.
 """
 
+import fnmatch
+import re
 import sys
 import time
 import unicodedata
@@ -23,7 +25,7 @@ from pipeline.files.suffixes import PHOTO_SUFFIXES
 from pipeline.takes.assignment import MIN_TAKES, assign_takes, recordings_of
 from pipeline.takes.contents import Content, files_of, read_contents, refuse_twins
 from pipeline.takes.sources import Source, find_sources
-from pipeline.takes.splits import TEST, TRAIN, VALIDATION, Block, write_splits
+from pipeline.takes.splits import FOLDERS_OF_PARTS, TEST, TRAIN, VALIDATION, Block, write_splits
 
 _SECONDS_BETWEEN_LINES = 10
 
@@ -32,10 +34,12 @@ def split(config: SplitStage) -> None:
     """Find all takes, assign them to parts, write the split file.
 
     Raises:
-        InputError: If a file or a folder is no take or part of one, a content stands in two takes, or the takes of a
-            label cannot be split.
+        InputError: If a file or a folder is no take or part of one, the labels are parts of a data set, a content
+            stands in two takes, or the takes of a label cannot be split.
     """
-    files = files_of(find_sources(layout.VIDEOS, layout.PHOTOS))
+    sources = find_sources(layout.VIDEOS, layout.PHOTOS)
+    refuse_parts(sources)
+    files = files_of(sources)
     contents = read_contents(_with_progress(files))
     refuse_twins(contents)
     refuse_unknown_tests(contents, config.split)
@@ -43,6 +47,17 @@ def split(config: SplitStage) -> None:
     write_splits(layout.SPLITS, blocks)
     _tell_repeated(contents)
     sys.stderr.write(report(blocks))
+
+
+def refuse_parts(sources: Sequence[Source]) -> None:
+    """Raise InputError if the labels are the parts of a data set that was split already."""
+    parts = sorted({source.label for source in sources if source.label.casefold() in FOLDERS_OF_PARTS})
+    if len(parts) > 1:
+        raise InputError(
+            found=f"labels called {' and '.join(parts)}: these look like the parts of a data set, not like things",
+            expected="a folder for each label",
+            remedy="move the data set out of data/, then: viewfinder import <its folder>",
+        )
 
 
 def blocks_of_all(contents: Mapping[Source, Content], config: SplitConfig) -> list[Block]:
@@ -81,8 +96,8 @@ def _chosen_for_test(sources: Sequence[Source], config: SplitConfig) -> list[str
     Raises:
         InputError: If fewer than two others are left.
     """
-    wanted, recordings = _normalized(config.test), recordings_of(source.name for source in sources)
-    named = [source.name for source in sources if f"{source.label}/{source.name}" in wanted]
+    recordings = recordings_of(source.name for source in sources)
+    named = [source.name for source in sources if _is_named(f"{source.label}/{source.name}", config.test)]
     chosen = list(dict.fromkeys(recordings[name] for name in named))
     if chosen and len(set(recordings.values())) - len(chosen) < MIN_TAKES - 1:
         raise InputError(
@@ -99,7 +114,7 @@ def refuse_unknown_tests(contents: Mapping[Source, Content], config: SplitConfig
     names = {f"{source.label}/{source.name}": source.label for source in contents}
     errors = []
     for name in _normalized(config.test):
-        if name not in names:
+        if not fnmatch.filter(names, _literal(name)):
             near = get_close_matches(name, names, n=3)
             meant = f"did you mean {' or '.join(near)}? " if near else ""
             errors.append(
@@ -109,7 +124,7 @@ def refuse_unknown_tests(contents: Mapping[Source, Content], config: SplitConfig
                     remedy=f"{meant}correct it in params.yaml",
                 )
             )
-        elif num_takes[names[name]] < MIN_TAKES:
+        elif name in names and num_takes[names[name]] < MIN_TAKES:
             errors.append(
                 InputError(
                     found=f"`split.test` names {name}, whose label has only {num_takes[names[name]]} take(s)",
@@ -119,6 +134,16 @@ def refuse_unknown_tests(contents: Mapping[Source, Content], config: SplitConfig
             )
     if errors:
         raise combine(errors, "test takes")
+
+
+def _is_named(name: str, patterns: Iterable[str]) -> bool:
+    """Tell whether a take is named, itself or by a pattern in which `*` stands for anything."""
+    return any(fnmatch.fnmatchcase(name, _literal(pattern)) for pattern in _normalized(patterns))
+
+
+def _literal(pattern: str) -> str:
+    """Return a pattern for `fnmatch` in which `*` alone is special: names may hold brackets and question marks."""
+    return re.sub(r"([\[?])", r"[\1]", pattern)
 
 
 def _normalized(names: Iterable[str]) -> list[str]:

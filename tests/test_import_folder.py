@@ -2,14 +2,19 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
+from pipeline.config.split import SplitConfig, SplitStage
 from pipeline.files import layout, write_bytes, write_text
+from pipeline.split import split
 from pipeline.takes.sources import find_sources
+from pipeline.takes.splits import read_takes
 from pipeline.tools import import_folder as module
 from pipeline.tools.cli import viewfinder
 
@@ -64,17 +69,25 @@ def test_a_folder_in_a_label_stays_one_take() -> None:
     assert imported() == ["cat/desk/1.jpg", "cat/desk/2.jpg", "dog/1.jpg"]
 
 
-@pytest.mark.parametrize("parts", [("train", "val"), ("Train", "valid", "TEST"), ("training", "validation", "testing")])
-def test_a_split_set_is_refused_until_its_split_is_given_up(parts: tuple[str, ...]) -> None:
-    write_set(*(f"{part}/{label}/1.jpg" for part in parts for label in ("cat", "dog")))
-    told = refusal()
-    assert f"is split into {', '.join(sorted(parts))}\n" in told
-    assert "a project cannot keep a set's own split yet" in told
-    assert "--ignore-split" in told
-    done = run("--ignore-split")
-    assert imported() == sorted(f"{label}/{part}-1.jpg" for part in parts for label in ("cat", "dog"))
-    assert "Its own split" in done.stdout
-    assert "is given up" in done.stdout
+@pytest.mark.parametrize(
+    ("parts", "held_out"),
+    [
+        (("train", "val"), "val"),
+        (("Train", "valid", "TEST"), "TEST"),
+        (("training", "validation", "testing"), "testing"),
+    ],
+)
+def test_the_parts_of_a_set_are_merged_and_its_test_part_can_be_kept(parts: tuple[str, ...], held_out: str) -> None:
+    write_set(*(f"{part}/{label}/{i}.jpg" for part in parts for label in ("cat", "dog") for i in range(3)))
+    told = run().stdout
+    assert imported() == sorted(
+        f"{label}/{part}-{i}.jpg" for part in parts for label in ("cat", "dog") for i in range(3)
+    )
+    (line,) = re.findall(r"write into params.yaml under `split`:  (test: .*)", told)
+    chosen = yaml.safe_load(line)["test"]
+    split(SplitStage(split=SplitConfig(validation_percent=10, test_percent=10, block_gap_percent=5, test=chosen)))
+    tested = {take.name for take in read_takes(layout.SPLITS) if take.has_part("test")}
+    assert tested == {f"{held_out}-{i}.jpg" for i in range(3)}
 
 
 @pytest.mark.parametrize(
@@ -112,10 +125,10 @@ def test_names_that_differ_only_in_case_are_refused() -> None:
 def test_the_same_content_comes_in_once_under_a_label_and_never_under_two() -> None:
     write_set("train/cat/1.jpg", "train/dog/1.jpg")
     write_bytes(Path("set/val/cat/7.jpg"), b"train/cat/1.jpg")
-    assert "1 left out, since the same content was under the same label." in run("--ignore-split").stdout
+    assert "1 left out, since the same content was under the same label." in run().stdout
     assert imported() == ["cat/train-1.jpg", "dog/train-1.jpg"]
     write_bytes(Path("set/val/dog/7.jpg"), b"train/cat/1.jpg")
-    told = refusal("--ignore-split")
+    told = refusal()
     assert "the same photo under two labels: set/train/cat/1.jpg and set/val/dog/7.jpg" in told
 
 
@@ -154,7 +167,7 @@ def test_all_or_nothing(failing: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Path, "rename", fail_in_time)
     with pytest.raises(KeyboardInterrupt):
-        module.import_folder(Path("set"), ignores_split=False, links=False)
+        module.import_folder(Path("set"), links=False)
     assert imported() == []
     assert not list(layout.PHOTOS.iterdir())
     assert [path.name for path in layout.PHOTOS.parent.iterdir()] == ["photos"]

@@ -330,3 +330,23 @@ def test_a_live_photo_goes_where_its_video_goes_and_moves_none(folder: Path) -> 
 def test_only_a_photo_and_a_video_of_one_stem_are_one_recording() -> None:
     names = ["a.jpg", "a.png", "b.mp4", "b.mov", "c.mp4", "C.jpg", "folder"]
     assert recordings_of(names) == {name: name for name in names} | {"C.jpg": "c.mp4"}
+
+
+def test_test_takes_may_be_named_by_a_pattern(folder: Path) -> None:
+    fill([f"{label}/{part}-{i}[1].mp4" for label in ("cup", "pen") for part in ("train", "test") for i in range(3)])
+    split(choosing("*/test-*"))
+    assert all((found == {TEST}) == ("/test-" in name) for name, found in parts().items())
+    split(choosing("cup/train-0[1].mp4"))
+    assert [name for name, found in parts().items() if found == {TEST} and name.startswith("cup")] == [
+        "cup/train-0[1].mp4"
+    ]
+    with pytest.raises(InputError, match=r"`split.test` names \*/val-\*, which is no take"):
+        split(choosing("*/val-*"))
+
+
+def test_the_parts_of_a_data_set_are_no_labels(folder: Path) -> None:
+    for name in ("train/cat/1.jpg", "train/dog/2.jpg", "val/cat/3.jpg", "val/dog/4.jpg"):
+        (layout.PHOTOS / name).parent.mkdir(parents=True, exist_ok=True)
+        (layout.PHOTOS / name).write_text(name)
+    with pytest.raises(InputError, match=r"labels called train and val: (.|\n)*viewfinder import <its folder>"):
+        split(CONFIG)

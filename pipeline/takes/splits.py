@@ -15,6 +15,9 @@ from pipeline.files import write_text
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 
+# What data sets of others call the folders of their parts.
+FOLDERS_OF_PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")
+
 
 @dataclass(frozen=True)
 class Block:

@@ -155,22 +155,19 @@ def search(trials: int | None) -> None:
 
 @viewfinder.command("import", cls=Tool)
 @click.argument("folder", type=_FILE)
-@click.option(
-    "--ignore-split", "ignores_split", is_flag=True, help="Merge train/, val/ and test/; `split` decides anew."
-)
 @click.option("--link", "links", is_flag=True, help="Make hard links, not copies.")
-def import_folder(folder: Path, ignores_split: bool, links: bool) -> None:
+def import_folder(folder: Path, links: bool) -> None:
     """Bring a data set (<label>/*.jpg) into data/photos.
 
     FOLDER holds a folder for each label, with photos in it; a folder in that is one take. Nothing is overwritten, and
     all comes in or nothing. The same content under one label comes in once.
 
-    A set with train/, val/ and test/ is refused, since a project cannot keep a set's own split yet. With --ignore-split
-    its parts are merged (each photo's name then begins with its part), and the stage `split` decides anew.
+    The parts of a set (train/, val/, test/) are merged, and each photo's name begins with its part: the line for
+    params.yaml that keeps its own test part is printed.
     """
     from pipeline.tools.import_folder import import_folder
 
-    _print(import_folder(folder, ignores_split=ignores_split, links=links))
+    _print(import_folder(folder, links=links))
 
 
 @viewfinder.group()

@@ -18,9 +18,7 @@ from pipeline.errors import ConfigurationError, InputError
 from pipeline.files import layout, sha256_of_file
 from pipeline.files.suffixes import PHOTO_SUFFIXES
 from pipeline.takes.assignment import MIN_TAKES
-
-# What data sets call the folders of their parts.
-PART_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
+from pipeline.takes.splits import FOLDERS_OF_PARTS
 
 _JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db")
 _MAX_NAMED = 5  # files that an error lists
@@ -44,27 +42,19 @@ class Photo:
         return self.target.parts[0]
 
 
-def import_folder(folder: Path, *, ignores_split: bool, links: bool) -> str:
+def import_folder(folder: Path, *, links: bool) -> str:
     """Bring a data set in, whole or not at all, and tell what was done.
 
     Args:
         folder: The data set.
-        ignores_split: Merge its parts, if it has any: `split` decides anew.
         links: Make hard links instead of copies.
 
     Raises:
-        ConfigurationError: If the set has parts and they are not to be ignored, or links are impossible.
+        ConfigurationError: If links are impossible.
         InputError: If the folder is no such data set, or a photo would go where something is already.
     """
     answer_ctrl_c_by_an_exception()
     parts = parts_of(folder)
-    if parts and not ignores_split:
-        raise ConfigurationError(
-            found=f"{folder} is split into {', '.join(part.name for part in parts)}",
-            expected="a set that `split` may divide: a project cannot keep a set's own split yet",
-            remedy="give --ignore-split to merge its parts; figures then cannot be compared with those that others "
-            "publish for its test part",
-        )
     photos, num_twins = without_twins(photos_of(folder, parts))
     _refuse_what_is_there(photos)
     _bring(photos, links=links)
@@ -221,8 +211,10 @@ def _told(photos: Sequence[Photo], num_twins: int, parts: Sequence[Path]) -> str
     if num_twins:
         lines.append(f"{num_twins} left out, since the same content was under the same label.")
     if parts:
-        names = ", ".join(part.name for part in parts)
-        lines.append(f"Its own split ({names}) is given up: their names begin with the part, and `split` decides anew.")
+        names = [part.name for part in parts]
+        held_out = next((name for name in names if name.casefold().startswith("test")), names[-1])
+        lines.append(f"Their names begin with the part of the set that they come from ({', '.join(names)}).")
+        lines.append(f'To keep its own test part, write into params.yaml under `split`:  test: ["*/{held_out}-*"]')
     if few := sorted(label for label, count in counts.items() if count < MIN_TAKES):
         lines.append(f"Too few takes to divide ({MIN_TAKES} are needed): {', '.join(few)}.")
     if others := sorted({path.name for path in _visible(layout.VIDEOS)} - set(counts)):
@@ -239,7 +231,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _is_part(name: str) -> bool:
-    return name.casefold() in PART_NAMES
+    return name.casefold() in FOLDERS_OF_PARTS
 
 
 def _sha256(path: Path) -> str:
