@@ -6,6 +6,7 @@ that does not exist would be found out after minutes, and by DVC, which does not
 """
 
 import importlib
+import os
 import pkgutil
 import re
 import sys
@@ -173,6 +174,13 @@ def remove_metrics_of_others(schemes: Collection[str]) -> None:
             sys.stderr.write(f"check: {path} is removed, as `quantization` does not list {path.stem}\n")
 
 
+def make_data_folders() -> None:
+    """Make data/videos and data/photos, which DVC wants to be there: a project needs one of them only."""
+    for folder in (layout.VIDEOS, layout.PHOTOS):
+        if not os.path.lexists(folder):
+            folder.mkdir(parents=True)
+
+
 def _wrong(found: str, expected: str, remedy: str) -> ConfigurationError:
     return ConfigurationError(
         found=f"{PARAMS}: {found}" if str(PARAMS) not in found else found, expected=expected, remedy=remedy
@@ -187,6 +195,7 @@ def main() -> None:
             check(params)
             for change in changes(params, _LOCK):
                 sys.stderr.write(f"check: {change}\n")
+            make_data_folders()
             remove_metrics_of_others(params["quantization"])  # type: ignore[arg-type]
             write_text(layout.CHECKED, "What params.yaml says can be run.\n")  # always the same: it re-runs nothing
     except PipelineError as error:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import pipeline.check as check_module
-from pipeline.check import changes, check, choices_of, remove_metrics_of_others
+from pipeline.check import changes, check, choices_of, make_data_folders, remove_metrics_of_others
 from pipeline.config import composing, plain
 from pipeline.config.plain import CONF_FOLDER, load
 from pipeline.errors import ConfigurationError
@@ -356,3 +356,20 @@ def test_a_stage_runs_no_other_code_than_dvc_was_told_of(folder: Path) -> None:
     assert "split: the code of `split` has changed since the stage `code` described it (build/code/" in done.stderr
     write_text(layout.code("split"), json.dumps(description("split")))
     assert run_split("", "").returncode == 0
+
+
+def test_a_project_of_photos_alone_needs_no_folder_of_videos(folder: Path) -> None:
+    (layout.PHOTOS / "cup").mkdir(parents=True)
+    make_data_folders()
+    make_data_folders()
+    assert layout.VIDEOS.is_dir()
+    assert [path.name for path in layout.PHOTOS.iterdir()] == ["cup"]
+    layout.VIDEOS.rmdir()
+    layout.VIDEOS.symlink_to("nowhere")  # left for `split` to tell
+    make_data_folders()
+    assert layout.VIDEOS.is_symlink()
+
+
+def test_git_keeps_both_data_folders_when_the_samples_are_gone() -> None:
+    for name in ("data/photos/README.md", "data/videos/.gitkeep"):
+        assert (PROJECT / name).is_file()
