@@ -42,8 +42,9 @@ class Choice:
 def choose(rows: Rows, folds: Sequence[Sequence[int]], strengths: Sequence[float], *, class_balance: bool) -> Choice:
     """Hold one fold after the other out, and choose the strength that is right most often, and the temperature for it.
 
-    Of equals the one with the lowest loss is chosen. Copies take no part: they are near to their frames, which three
-    times as many rows tell no more about.
+    Of equals the one with the lowest loss is chosen. Copies take no part in that: they are near to their frames, and
+    three times as many rows tell no more. They do take part in the temperature, since heads that learned from them are
+    surer of themselves.
 
     Args:
         rows: To train on.
@@ -52,18 +53,19 @@ def choose(rows: Rows, folds: Sequence[Sequence[int]], strengths: Sequence[float
         class_balance: Whether every label counts the same.
     """
     frames = rows.only(rows.are_frames)
-    logits, held_out = _out_of_fold(frames, folds, strengths, class_balance=class_balance)
-    if not held_out.any():
+    is_scored = np.logical_or.reduce([np.zeros(len(frames), bool), *(frames.of_units(fold) for fold in folds)])
+    if not is_scored.any():
         return Choice(strengths[0] if len(strengths) == 1 else DEFAULT_STRENGTH, 1.0, _path([], [], []))
-    scored = frames.only(held_out)
-    weights = row_weights(scored.label_indices, len(rows.labels), class_balance=class_balance)
-    losses = [_loss(of_one, scored.label_indices, weights) for of_one in logits[:, held_out]]
-    accuracies = [
-        float(np.average(of_one.argmax(1) == scored.label_indices, weights=weights)) for of_one in logits[:, held_out]
-    ]
+    actual = frames.label_indices[is_scored]
+    weights = row_weights(actual, len(rows.labels), class_balance=class_balance)
+    logits = _out_of_fold(frames, frames, folds, strengths, class_balance=class_balance)[:, is_scored]
+    losses = [_loss(of_one, actual, weights) for of_one in logits]
+    accuracies = [float(np.average(of_one.argmax(1) == actual, weights=weights)) for of_one in logits]
     best = max(range(len(strengths)), key=lambda index: (accuracies[index], -losses[index]))
-    temperature = temperature_of(logits[best, held_out], scored.label_indices, weights)
-    return Choice(strengths[best], temperature, _path(strengths, losses, accuracies))
+    chosen = logits[best]
+    if len(frames) < len(rows):
+        chosen = _out_of_fold(rows, frames, folds, [strengths[best]], class_balance=class_balance)[0, is_scored]
+    return Choice(strengths[best], temperature_of(chosen, actual, weights), _path(strengths, losses, accuracies))
 
 
 def temperature_of(
@@ -86,21 +88,28 @@ def temperature_of(
 
 
 def _out_of_fold(
-    frames: Rows, folds: Sequence[Sequence[int]], strengths: Sequence[float], *, class_balance: bool
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Return logits [num_strengths, num_rows, num_labels] by heads that did not see a row, and which rows have some."""
-    logits = np.zeros((len(strengths), len(frames), len(frames.labels)))
-    masks = [frames.of_units(fold) for fold in folds]
+    rows: Rows, frames: Rows, folds: Sequence[Sequence[int]], strengths: Sequence[float], *, class_balance: bool
+) -> npt.NDArray[np.float64]:
+    """Return logits [num_strengths, num_frames, num_labels] by heads that did not see a frame; 0 if it is in no fold.
 
-    def fill(held_out: npt.NDArray[np.bool_]) -> None:
-        train = frames.only(~held_out)
-        weights = row_weights(train.label_indices, len(frames.labels), class_balance=class_balance)
+    Args:
+        rows: What heads are trained on, but for what is held out.
+        frames: What they are asked about.
+        folds: Indices of the units that are held out together.
+        strengths: Of the regularization.
+        class_balance: Whether every label counts the same.
+    """
+    logits = np.zeros((len(strengths), len(frames), len(frames.labels)))
+
+    def fill(fold: Sequence[int]) -> None:
+        held_out, train = frames.of_units(fold), rows.only(~rows.of_units(fold))
+        weights = row_weights(train.label_indices, len(rows.labels), class_balance=class_balance)
         for number, (matrix, bias) in enumerate(fit_path(train.features, train.label_indices, weights, strengths)):
             logits[number, held_out] = frames.features[held_out] @ matrix + bias
 
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as executor:
-        list(executor.map(fill, masks))
-    return logits, np.logical_or.reduce([np.zeros(len(frames), bool), *masks])
+        list(executor.map(fill, folds))
+    return logits
 
 
 def _loss(

@@ -20,9 +20,9 @@ Features = npt.NDArray[np.float32]
 Copies = npt.NDArray[np.int64]
 FrameIds = npt.NDArray[np.object_]
 
-# Of the features that are held in memory: beyond it frames are thinned out evenly in time, copies with them. 100,000
-# frames of 1,280 features, or half as many with two copies each, are below it.
-MAX_BYTES = 600_000_000
+# Of the features that are held in memory: beyond it frames are thinned out evenly in time, copies with them. 46,000
+# frames of 1,280 features, or a third as many with two copies each, are below it.
+MAX_BYTES = 240_000_000
 
 _KINDS = ("frames", "augmented")
 _FLOAT_BYTES = 4
