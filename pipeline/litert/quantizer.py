@@ -12,7 +12,7 @@ from litert_quantizer import calibrator, qtyping, quantizer, recipe_manager
 from litert_quantizer.utils import qsv_utils
 
 from pipeline.config.quantization import QuantizationConfig
-from pipeline.errors import ConfigurationError, InputError, ModelError
+from pipeline.errors import ConfigurationError, InputError
 from pipeline.litert.flatbuffer import read_model, write_model
 from pipeline.litert.interpreter import without_delegate_message
 from pipeline.litert.rounding import round_weights
@@ -49,7 +49,6 @@ def quantize(
     Raises:
         ConfigurationError: If the algorithm is unknown or cannot do what the scheme asks for.
         InputError: If there is no picture where one is needed.
-        ModelError: If a number does not fit into the integers of the scheme.
     """
     if config.kind == "none":
         return content
@@ -61,15 +60,7 @@ def quantize(
         ranges = _ranges(content, recipe, calibration, num_threads) if recipe.need_calibration() else None
         job = quantizer.Quantizer(content, recipe.get_quantization_recipe())
         try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("error", "invalid value encountered in cast", RuntimeWarning)
-                result = job.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-        except RuntimeWarning as error:  # the library would go on with the number's sign turned round
-            raise ModelError(
-                found=f"the backbone in {config.scheme}: a bias is beyond what 32 bits hold, its weights being zero",
-                expected="channels whose weights are not all zero, as in a backbone that was not pruned so far",
-                remedy="lower finetune.pruning_percent or finetune.learning_rate, or leave this scheme out",
-            ) from error
+            result = job.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
         except (ValueError, RuntimeError) as error:
             raise _refused(config, str(error)) from error
     # The quantizer puts buffers behind the flatbuffer, where older runtimes do not look: write the file anew.
