@@ -17,10 +17,12 @@ from typing import Any, get_type_hints
 import yaml
 
 import pipeline.config
+from pipeline.backbones.named_weights import check_named
 from pipeline.config.application import print_error
 from pipeline.config.backbone_names import overrides as backbone_overrides
 from pipeline.config.backbone_names import resolve
-from pipeline.config.choose import read_targets
+from pipeline.config.cache import cache_config
+from pipeline.config.choose import exponents_of_project, read_targets
 from pipeline.config.composing import composed
 from pipeline.config.plain import CONF_FOLDER, PARAMS, leaves, load, read_plain
 from pipeline.config.quantization import QuantizationConfig
@@ -57,12 +59,13 @@ def check(params: Mapping[str, Any]) -> None:
     Raises:
         ConfigurationError: If a key is unknown or missing, a value has the wrong type or is out of range, a choice has
             no file in conf/, `quantization` lacks float32, or `deploy` names a scheme that it does not list.
+        ModelError: If the weights that the backbone's file names are not there.
     """
     check_keys(params)
     check_choices(params)
     check_conf(schemas())
-    for name, schema in schemas().items():
-        check_stage(name, schema, params, layout.REFERENCE_SCHEME)
+    configs = {name: check_stage(name, schema, params, layout.REFERENCE_SCHEME) for name, schema in schemas().items()}
+    check_named(configs["architecture"].backbone)
     for scheme in params["quantization"]:  # one stage is enough to see what is wrong with its file
         check_stage("quantize", QuantizeStage, params, scheme)
 
@@ -129,9 +132,20 @@ def check_scheme_file(scheme: str) -> None:
 
 
 def check_conf(stages: Iterable[str]) -> None:
-    """Refuse files of conf/ that DVC would track without seeing what comes of them."""
+    """Refuse files of conf/ that DVC would track without seeing what comes of them, and those that are none.
+
+    Of the files that no stage composes, each is read as what reads it does.
+    """
     for stage in stages:
-        load(CONF_FOLDER / f"{stage}.yaml")
+        defaults = load(CONF_FOLDER / f"{stage}.yaml").get("defaults", [])
+        if not isinstance(defaults, list):
+            raise ConfigurationError(
+                found=f"conf/{stage}.yaml: `defaults: {defaults}`",
+                expected="the list of what the stage's settings are composed of",
+                remedy=f"bring it back: git checkout conf/{stage}.yaml",
+            )
+    cache_config()
+    exponents_of_project()
 
 
 def choices_of(group: str) -> list[str]:
@@ -139,11 +153,11 @@ def choices_of(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF_FOLDER / group).glob("*.yaml"))
 
 
-def check_stage(name: str, schema: type[Any], params: Mapping[str, Any], scheme: str) -> None:
-    """Compose a stage's configuration as its command would, and check types and ranges."""
+def check_stage(name: str, schema: type[Any], params: Mapping[str, Any], scheme: str) -> Any:
+    """Compose a stage's configuration as its command would, check types and ranges, and return it."""
     types = get_type_hints(schema)
     matrix = [f"{field}={scheme}" for field in _OF_A_SCHEME if types.get(field) in (str, QuantizationConfig)]
-    composed(name, schema, params, matrix, {"backbone": backbone_overrides})
+    return composed(name, schema, params, matrix, {"backbone": backbone_overrides})
 
 
 def changes(params: Mapping[str, Any], lock: Path) -> list[str]:

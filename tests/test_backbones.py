@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from pipeline.backbones import efficientnet_lite
-from pipeline.backbones.build import build_backbone, convert, largest_difference
+from pipeline.backbones.build import BUILDERS, build_backbone, convert, largest_difference
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.backbones.torch_weights import read_state_dict, weights_of_package
-from pipeline.config.backbone import BackboneConfig
+from pipeline.config.backbone import FAMILIES, BackboneConfig
 from pipeline.errors import ConfigurationError, ModelError
 
 ROOT = Path(__file__).parent.parent
@@ -211,10 +211,14 @@ def test_importing_the_package_imports_no_tensorflow():
     assert process.stdout == "set()\n"
 
 
+def test_every_family_is_built_by_something():
+    assert tuple(BUILDERS) == FAMILIES
+
+
 def test_an_unknown_family_is_refused():
     with pytest.raises(ConfigurationError) as caught:
         build_backbone(config_of("efficientnet_lite0", family="resnet"))
-    assert caught.value.found == "family: resnet in conf/backbone/efficientnet_lite0.yaml"
+    assert caught.value.found == "backbone.family: resnet"
     assert caught.value.expected == "one of efficientnet_lite, applications, keras_file"
     assert "family" in caught.value.remedy
 

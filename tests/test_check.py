@@ -14,7 +14,7 @@ import pipeline.check as check_module
 from pipeline.check import changes, check, choices_of, make_data_folders, remove_metrics_of_others
 from pipeline.config import composing, plain
 from pipeline.config.plain import CONF_FOLDER, load
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.files import layout, write_text
 from pipeline.keys.description import LOCKS, description
 from tests.conftest import PROJECT
@@ -37,7 +37,7 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def refusal(params: dict[str, Any]) -> str:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(PipelineError) as caught:
         check(params)
     return str(caught.value)
 
@@ -216,6 +216,28 @@ def test_a_message_names_a_file_as_git_knows_it(tmp_path: Path, monkeypatch: pyt
             "conf/quantization/int8.yaml: Key 'kinds' not in 'QuantizationConfig'",
         ),
         (
+            "quantization/int8.yaml",
+            "algorithm: min_max",
+            "algorithm: max_min",
+            "algorithm: max_min_.*\n.*one of no_quan",
+        ),
+        ("backbone/efficientnet_lite0.yaml", "std: [128.0]", "std: [0.0]", "backbone.std: .*\n.*none of them 0"),
+        (
+            "backbone/efficientnet_lite0.yaml",
+            "family: efficientnet_lite ",
+            "family: resnet ",
+            "family: resnet\n.*one of",
+        ),
+        ("backbone/efficientnet_lite0.yaml", "width: 1.0", "width: 100.0", "backbone.width: 100.0\n.*0.01 to 10"),
+        (
+            "backbone/efficientnet_lite0.yaml",
+            "weights: package",
+            "weights: w.pth",
+            "w.pth in conf/.*, and nothing there",
+        ),
+        ("backbone/efficientnet_lite0.yaml", "weights_package: eff", "weights_package: off", "which is not installed"),
+        ("cache.yaml", "max_bytes: ", "max_bytes: many", "conf/cache.yaml: .*many"),
+        (
             "engine/local.yaml",
             "num_workers: 0",
             "num_workers: all",
@@ -235,8 +257,13 @@ def test_a_fault_in_conf_names_the_file_and_the_key(
     path = conf / file
     text = path.read_text()
     assert old in text
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new, 1))
     assert re.search(message, refusal(params)), refusal(params)
+
+
+def test_a_list_of_defaults_that_is_none(params: dict[str, Any], conf: Path) -> None:
+    (conf / "frames.yaml").write_text("defaults: 3\nframes: {jpeg_quality: 95}\n")
+    assert "conf/frames.yaml: `defaults: 3`\n  expected: the list of" in refusal(params)
 
 
 def test_a_scheme_file_says_its_own_name(params: dict[str, Any], conf: Path) -> None:

@@ -66,7 +66,7 @@ def test_an_application_sees(settings):
 def test_numbers_that_normalize_nothing_are_refused(name, key, numbers):
     with pytest.raises(ConfigurationError) as caught:
         build_backbone(config_of(name, weights="random", input_pixels=32, **{key: numbers}))
-    assert caught.value.found == f"{key}: {numbers} in conf/backbone/{name}.yaml"
+    assert caught.value.found == f"backbone.{key}: {numbers}"
     assert "one number for all channels, or 3 for red, green and blue" in caught.value.expected
     assert ("none of them 0" in caught.value.expected) == (key == "std")
-    assert caught.value.remedy.startswith(f"correct {key} in that file")
+    assert caught.value.remedy.startswith(f"correct {key} in the backbone's file")

@@ -9,9 +9,10 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from litert_quantizer import quantizer
 from omegaconf import OmegaConf
 
-from pipeline.config.quantization import QuantizationConfig
+from pipeline.config.quantization import ALGORITHMS, QuantizationConfig
 from pipeline.errors import ConfigurationError, InputError, PipelineError
 from pipeline.files import sha256_of_bytes
 from pipeline.litert.flatbuffer import read_model
@@ -120,9 +121,8 @@ def test_no_calibration_picture():
 
 
 def test_unknown_algorithm():
-    config = QuantizationConfig("mine", "dynamic", 8, "int", 32, "magic")
     with pytest.raises(ConfigurationError, match=r"quantization.algorithm: magic\n.*one of no_quantize, min_max_"):
-        quantize(backbone(), config, [])
+        QuantizationConfig("mine", "dynamic", 8, "int", 32, "magic")
 
 
 def test_algorithm_that_cannot_do_the_scheme(calibration):
@@ -282,3 +282,7 @@ def test_dead_channels_stay_dead():
     weights[0] = (1, -2, 7)
     assert np.array_equal(gptq(weights, np.eye(3), 4), weights)
     assert np.array_equal(gptq(weights, np.zeros((3, 3)), 4), weights)
+
+
+def test_the_algorithms_that_a_scheme_may_name_are_the_quantizers() -> None:
+    assert tuple(algorithm.value for algorithm in quantizer.AlgorithmName) == ALGORITHMS

@@ -13,10 +13,10 @@ from bench.architectures import pictures
 from pipeline.backbones import applications, efficientnet_lite
 from pipeline.backbones.build import build_backbone
 from pipeline.backbones.imagenet import weights_folder, weights_url
+from pipeline.backbones.named_weights import sha256_of_folder
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.backbones.random_weights import set_random_weights
 from pipeline.backbones.torch_weights import read_state_dict, weights_of_package
-from pipeline.backbones.weight_files import sha256_of_folder
 from pipeline.errors import ConfigurationError, ModelError
 from pipeline.files import sha256_of_bytes, sha256_of_file
 from tests.test_architectures import config_of

@@ -11,13 +11,13 @@ from ai_edge_litert.interpreter import Interpreter
 
 from pipeline.backbones import applications, efficientnet_lite, keras_file
 from pipeline.backbones.imagenet import imagenet_weights
+from pipeline.backbones.named_weights import checked_path
 from pipeline.backbones.quiet_tensorflow import keras, tensorflow
 from pipeline.backbones.random_weights import set_random_weights
 from pipeline.backbones.torch_weights import read_state_dict, weights_of_package
 from pipeline.backbones.weight_files import (
     KERAS_SUFFIXES,
     SAFETENSORS_SUFFIX,
-    checked_path,
     load_keras_weights,
     load_safetensors,
     read_safetensors,
@@ -47,13 +47,12 @@ def build_backbone(config: BackboneConfig, *, classifier: bool = False, batch_si
         It is flat (no model within it), unless its family is keras_file.
 
     Raises:
-        ConfigurationError: The configuration names no known family or kind of weights, its feature_length, mean or std
-            is wrong, or the picture is too small.
+        ConfigurationError: The configuration names no known kind of weights, its feature_length is wrong, or the
+            picture is too small.
         ModelError: The weights are missing, damaged, other ones, or those of another network.
         MissingPackageError: The package with the weights is not installed.
     """
-    _check_choice(config, "family", tuple(FAMILIES))
-    model = FAMILIES[config.family](config, classifier, batch_size)
+    model = BUILDERS[config.family](config, classifier, batch_size)
     feature_length, expected = int(model.get_layer("features").output.shape[-1]), expected_feature_length(config)
     if feature_length != expected:
         raise ConfigurationError(
@@ -120,7 +119,7 @@ def _load_torch(model: keras.Model, path: Path) -> None:
 
 
 # A family builds its backbones with their weights.
-FAMILIES = {"efficientnet_lite": _efficientnet_lite, "applications": _application, "keras_file": _keras_file}
+BUILDERS = {"efficientnet_lite": _efficientnet_lite, "applications": _application, "keras_file": _keras_file}
 
 
 def convert(model: keras.Model) -> bytes:
@@ -173,12 +172,3 @@ def largest_difference(model: keras.Model, tflite: bytes, images: np.ndarray) ->
 
 def _named_output(model: keras.Model, image: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
     return {model.output_names[0]: model(image, training=False)}
-
-
-def _check_choice(config: BackboneConfig, key: str, choices: tuple[str, ...]) -> None:
-    if getattr(config, key) not in choices:
-        raise ConfigurationError(
-            found=f"{key}: {getattr(config, key)} in {file_of(config.name)}",
-            expected=f"one of {', '.join(choices)}",
-            remedy=f"correct {key} in that file",
-        )

@@ -8,10 +8,10 @@ a program of TensorFlow operators: `saved_model` refuses all but those that comp
 from pathlib import Path
 
 from pipeline.backbones.keras_archive import check_keras_archive
+from pipeline.backbones.named_weights import checked_path
 from pipeline.backbones.normalization import normalized
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.backbones.saved_model import check_saved_model
-from pipeline.backbones.weight_files import checked_path
 from pipeline.config.backbone import BackboneConfig
 from pipeline.errors import ModelError
 

@@ -4,10 +4,6 @@ from typing import Any
 
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.config.backbone import BackboneConfig
-from pipeline.config.backbone_names import file_of
-from pipeline.errors import ConfigurationError
-
-_NUM_CHANNELS = 3
 
 
 def normalized(image: keras.KerasTensor, config: BackboneConfig, name: str, *, channels: str) -> keras.KerasTensor:
@@ -23,10 +19,8 @@ def normalized(image: keras.KerasTensor, config: BackboneConfig, name: str, *, c
     Returns:
         float32 [n, h, w, 3], in the order of `channels`.
 
-    Raises:
-        ConfigurationError: mean or std holds another number of numbers, or std a zero.
     """
-    mean, std = _checked(config, "mean"), _checked(config, "std")
+    mean, std = config.mean, config.std
     if channels == "bgr":
         image, mean, std = _Bgr(name="rgb_to_bgr")(image), mean[::-1], std[::-1]
     scale = [1 / value for value in std]
@@ -41,18 +35,6 @@ class _Bgr(keras.layers.Layer):  # type: ignore[misc]  # Keras is untyped
     def call(self, image: Any) -> Any:
         """Return [n, h, w, 3] with the last axis reversed, of the same type."""
         return keras.ops.flip(image, -1)
-
-
-def _checked(config: BackboneConfig, key: str) -> list[float]:
-    numbers: list[float] = getattr(config, key)
-    if len(numbers) not in (1, _NUM_CHANNELS) or (key == "std" and 0 in numbers):
-        raise ConfigurationError(
-            found=f"{key}: {numbers} in {file_of(config.name)}",
-            expected=f"one number for all channels, or {_NUM_CHANNELS} for red, green and blue"
-            + (", none of them 0" if key == "std" else ""),
-            remedy=f"correct {key} in that file; pixels are 0..255",
-        )
-    return numbers
 
 
 def _same_length(mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:

@@ -1,12 +1,17 @@
 """What conf/backbone/<choice>.yaml may hold."""
 
+import math
 from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from pipeline.config.ranges import one_of
+from pipeline.config.ranges import between, one_of
+from pipeline.errors import ConfigurationError
 
 CHANNELS = ("rgb", "bgr")
+FAMILIES = ("efficientnet_lite", "applications", "keras_file")
+_MAX_FACTOR, _MAX_PIXELS, _MAX_FEATURES = 10, 4096, 100_000
+_NUM_CHANNELS = 3
 
 
 @dataclass
@@ -86,8 +91,35 @@ class BackboneConfig:
     published: dict[str, PublishedFigures] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check what can be checked without building the network."""
+        """Check what can be checked without building the network.
+
+        Raises:
+            ConfigurationError: If a choice does not exist, or a number is out of any reason.
+        """
         one_of("backbone.channels", self.channels, CHANNELS)
+        if self.family != MISSING:
+            one_of("backbone.family", self.family, FAMILIES)
+        limits = {"width": (0.01, _MAX_FACTOR), "depth": (0.01, _MAX_FACTOR)}
+        limits |= {"input_pixels": (1, _MAX_PIXELS), "min_input_pixels": (1, _MAX_PIXELS)}
+        limits |= {"feature_length": (1, _MAX_FEATURES)}
+        for key, (low, high) in limits.items():
+            if getattr(self, key) != MISSING:
+                between(f"backbone.{key}", getattr(self, key), low, high)
+        for key in ("mean", "std"):
+            if getattr(self, key) != MISSING:
+                _check_numbers(key, getattr(self, key))
+
+
+def _check_numbers(key: str, numbers: list[float]) -> None:
+    """Refuse a mean or a std that normalizes nothing."""
+    if len(numbers) in (1, _NUM_CHANNELS) and all(map(math.isfinite, numbers)) and (key == "mean" or 0 not in numbers):
+        return
+    raise ConfigurationError(
+        found=f"backbone.{key}: {numbers}",
+        expected=f"one number for all channels, or {_NUM_CHANNELS} for red, green and blue"
+        + (", none of them 0" if key == "std" else ""),
+        remedy=f"correct {key} in the backbone's file in conf/backbone/; pixels are 0..255",
+    )
 
 
 @dataclass

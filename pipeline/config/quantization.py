@@ -11,6 +11,11 @@ KINDS = ("none", "weight_only", "dynamic", "static")
 WEIGHT_TYPES = ("float", "int")
 ROUNDINGS = ("nearest", "calibrated")
 FEATURES = ("own", "float32")
+# The values of litert_quantizer's AlgorithmName.
+ALGORITHMS = (
+    *("no_quantize", "min_max_uniform_quantize", "float_casting", "dequantized_weight_recovery", "OCTAV"),
+    *("HADAMARD_ROTATION", "DECOMPOSED_HADAMARD_ROTATION", "MSE", "GPTQ", "OSCAR"),
+)
 CALIBRATIONS = ("fixed", "train")
 MIN_MAX = "min_max_uniform_quantize"
 _FLOAT_BITS = 32
@@ -50,10 +55,14 @@ class QuantizationConfig:
 
     def __post_init__(self) -> None:
         """Check that the values can be had together."""
-        if MISSING in (self.kind, self.weight_bits, self.weight_type, self.activation_bits):
+        if MISSING in (
+            *(self.kind, self.weight_bits, self.weight_type),
+            *(self.activation_bits, self.algorithm),
+        ):
             return
         one_of("quantization.kind", self.kind, KINDS)
         one_of("quantization.weight_type", self.weight_type, WEIGHT_TYPES)
+        one_of("quantization.algorithm", self.algorithm, ALGORITHMS)
         one_of("quantization.rounding", self.rounding, ROUNDINGS)
         one_of("quantization.features", self.features, FEATURES)
         one_of("quantization.calibration", self.calibration, CALIBRATIONS)

@@ -69,13 +69,6 @@ def quantize(
 
 def _recipe(config: QuantizationConfig) -> Any:
     """Return the scheme as the quantizer's rules; a later rule takes precedence."""
-    choices = [algorithm.value for algorithm in quantizer.AlgorithmName]
-    if config.algorithm not in choices:
-        raise ConfigurationError(
-            found=f"quantization.algorithm: {config.algorithm}",
-            expected=f"one of {', '.join(choices)}",
-            remedy=f"correct conf/quantization/{config.scheme}.yaml",
-        )
     recipe = recipe_manager.RecipeManager()
     try:
         for operation, weight_bits, algorithm in _rules(config):
