@@ -1,11 +1,12 @@
-"""What one more take costs: `python -m bench.add_one_take [--takes 20] [--seconds 15] [--scheme int8]`.
+"""What one more take costs, from the command to the prompt: `python -m bench.add_one_take [--takes 20] [--seconds 15]`.
 
-In a temporary project of generated clips, runs the stages that work take by take just as dvc.yaml does, then changes
-one take and runs them again. Each cell is seconds, and how many takes were computed; the last column is the share of
-the full run.
+In a temporary repository of generated clips with the project's own dvc.yaml and its settings, runs `dvc repro` in full,
+then changes one take, or a setting, and runs it again. Each row: seconds of the whole command and their share of the
+full run's; how many takes the stages computed that work take by take (all schemes together); how many stages ran.
 """
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -45,15 +46,35 @@ def command(stage: str, scheme: str = "float32") -> list[str]:
     return [sys.executable, *template.replace("${item.scheme}", scheme).split()[1:]]
 
 
-def run(stage: str, folder: Path, scheme: str = "float32") -> str:
-    """Run a stage in a folder and return what it wrote to the terminal."""
-    environment = {"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin", "TF_CPP_MIN_LOG_LEVEL": "3"}
+def copy_project(folder: Path, params: Mapping[str, Any]) -> None:
+    """Make a repository with the project's code, calibration pictures and settings, and no take."""
+    for name in ("pipeline", "conf", "data/calibration"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", "requirements.lock", "requirements-dev.lock", ".gitignore", ".dvcignore"):
+        shutil.copy(PROJECT / name, folder / name)
+    for name in ("photos", "videos"):
+        (folder / "data" / name).mkdir()
+    write_params(folder, params)
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    dvc("init", "--quiet", folder=folder)
+
+
+def dvc(*arguments: str, folder: Path) -> str:
+    """Run DVC as a person does who has activated the environment, and return what it printed to both streams."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
-        command(stage, scheme), cwd=folder, env=environment, check=False, capture_output=True, text=True
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=folder,
+        env={key: value for key, value in environment.items() if key != "PYTHONPATH"},
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     if done.returncode:
-        sys.exit(f"{stage} failed:\n{done.stderr}")
-    return done.stderr
+        sys.exit(done.stdout)
+    return done.stdout
 
 
 def clip(number: int, num_seconds: float) -> Iterator[np.ndarray]:
@@ -77,59 +98,47 @@ def add_take(number: int, folder: Path, num_seconds: float) -> Path:
     return write_clip(path, list(clip(number, num_seconds)), rate=RATE)
 
 
-def prepare(folder: Path, num_takes: int, num_seconds: float, scheme: str) -> None:
-    """Make the project: clips, calibration pictures, and the quantized backbone, which depends on no take."""
-    write_params(folder, project_params())
-    for number in range(num_takes):
-        add_take(number, folder, num_seconds)
-    (folder / "data/photos").mkdir()
-    shutil.copytree(PROJECT / "data/calibration", folder / "data/calibration")
-    for stage in ("split", "backbone", "finetune", "quantize"):
-        run(stage, folder, scheme)
-
-
-def measured(title: str, folder: Path, scheme: str, full_seconds: float | None = None) -> float:
-    """Run the stages, print a row, and return the seconds that they took."""
-    run("split", folder)
-    cells, total = [], 0.0
-    for stage in STAGES:
-        started = time.perf_counter()
-        text = run(stage, folder, scheme)
-        seconds = time.perf_counter() - started
-        total += seconds
-        found = re.search(r": (\d+) takes computed", text)
-        cells.append(f"{seconds:6.1f} ({found[1] if found else '?':>3})")
-    share = 100 * total / (full_seconds or total)
-    print(f"{title:34}{''.join(f'{cell:>16}' for cell in cells)}{total:10.1f}{share:9.1f} %", flush=True)
-    return total
+def measured(title: str, folder: Path, full_seconds: float | None = None) -> float:
+    """Run `dvc repro`, print a row, and return the seconds that it took."""
+    started = time.perf_counter()
+    printed = dvc("repro", folder=folder)
+    seconds = time.perf_counter() - started
+    computed = [sum(map(int, re.findall(rf"^{stage}\S*: (\d+) takes computed", printed, re.M))) for stage in STAGES]
+    num_stages = len(re.findall("^Running stage", printed, re.M))
+    share = 100 * seconds / (full_seconds or seconds)
+    cells = "".join(f"{number:>13}" for number in [*computed, num_stages])
+    print(f"{title:26}{seconds:8.1f}{share:8.1f} %{cells}", flush=True)
+    return seconds
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.add_one_take", description=__doc__.splitlines()[0])
-    parser.add_argument("--takes", type=int, default=20)
+    parser.add_argument("--takes", type=int, default=20, help="at least 12 (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=15, help="length of a take (default: %(default)s)")
-    parser.add_argument("--scheme", default="float32", help="of the bottlenecks (default: %(default)s)")
     arguments = parser.parse_args()
-    scheme = arguments.scheme
+    params = project_params()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepare(folder, arguments.takes, arguments.seconds, scheme)
-        print(f"{arguments.takes} takes of {arguments.seconds:g} s, 1280 x 720 at {RATE} fps; seconds (takes computed)")
-        print(f"{'':34}{''.join(f'{stage:>16}' for stage in STAGES)}{'all':>10}{'share':>11}")
-        full_seconds = measured("full run", folder, scheme)
-        measured("nothing changed, DVC not asked", folder, scheme, full_seconds)
+        copy_project(folder, params)
+        for number in range(arguments.takes):
+            add_take(number, folder, arguments.seconds)
+        schemes = ", ".join(params["quantization"])
+        print(f"{arguments.takes} takes of {arguments.seconds:g} s, 1280 x 720 at {RATE} fps; {schemes}")
+        titles = "".join(f"{name:>13}" for name in [*STAGES, "stages"])
+        print(f"{'`dvc repro` after':26}{'seconds':>8}{'share':>10}{titles}")
+        full_seconds = measured("a fresh clone", folder)
+        measured("nothing changed", folder, full_seconds)
         added = add_take(arguments.takes, folder, arguments.seconds)
-        measured("one take more", folder, scheme, full_seconds)
+        measured("one take more", folder, full_seconds)
         added = added.rename(added.with_name("renamed.mp4"))
-        measured("one take renamed", folder, scheme, full_seconds)
+        measured("one take renamed", folder, full_seconds)
         added.unlink()
-        measured("one take fewer", folder, scheme, full_seconds)
-        params = project_params()
+        measured("one take fewer", folder, full_seconds)
         write_params(folder, params | {"augment": params["augment"] | {"copies": 1}})
-        measured("augment.copies: 1", folder, scheme, full_seconds)
+        measured("augment.copies: 1", folder, full_seconds)
         write_params(folder, params)
-        measured("back to what it was", folder, scheme, full_seconds)
+        measured("back to what it was", folder, full_seconds)
 
 
 if __name__ == "__main__":

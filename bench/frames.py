@@ -100,7 +100,9 @@ def everything_rgb(clip: Path, rate: float, width_pixels: int) -> None:
 
 
 def ours_jpeg(clip: Path, rate: float, width_pixels: int) -> None:
-    frames_of_video(clip, sha256_of_file(clip), FramesConfig(per_second=rate, width=width_pixels, jpeg_quality=95))
+    config = FramesConfig(per_second=rate, width=width_pixels, jpeg_quality=95)
+    for _ in frames_of_video(clip, sha256_of_file(clip), config):
+        pass
 
 
 def ffmpeg(clip: Path, rate: float, width_pixels: int, *, flags: str = "", output: Sequence[str]) -> None:

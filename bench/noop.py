@@ -7,17 +7,14 @@ full and then with nothing to do. A stand-in for `python` notes how long each st
 import argparse
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from bench.add_one_take import LABELS, RATE, clip, project_params, write_params
+from bench.add_one_take import LABELS, RATE, clip, copy_project, project_params
 from tests.clips import write_clip
-
-PROJECT = Path(__file__).resolve().parents[1]
 
 # $1 $2 is "-m pipeline.<stage>".
 PYTHON = """#!/bin/sh
@@ -31,19 +28,13 @@ exit $status
 
 def prepare(folder: Path, num_clips: int, num_frames_per_clip: int) -> None:
     """Make a repository with the project's code, one scheme, and clips."""
-    for name in ("pipeline", "conf"):
-        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", "requirements.lock", "requirements-dev.lock", ".gitignore", ".dvcignore"):
-        shutil.copy(PROJECT / name, folder / name)
     params = project_params()
     params["quantization"], params["deploy"] = ["float32"], "float32"
     params["frames"]["per_second"], params["augment"]["copies"] = 1000, 1  # all frames of a clip
-    write_params(folder, params)
+    copy_project(folder, params)
     for number in range(num_clips):
         path = folder / "data/videos" / LABELS[number % len(LABELS)] / f"take{number:04d}.mp4"
         write_clip(path, [picture[::2, ::2] for picture in clip(number, num_frames_per_clip / RATE)], rate=RATE)
-    (folder / "data/photos").mkdir()
-    shutil.copytree(PROJECT / "data/calibration", folder / "data/calibration")
 
 
 def dvc(*arguments: str, folder: Path, log: Path) -> tuple[float, float]:
@@ -78,8 +69,6 @@ def main() -> None:
         prepare(folder, arguments.clips, arguments.frames_per_clip)
         (log.parent / "python").write_text(PYTHON.format(python=sys.executable, log=log))
         (log.parent / "python").chmod(0o755)
-        subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
-        dvc("init", "--quiet", folder=folder, log=log)
         full_seconds, _ = dvc("repro", folder=folder, log=log)
         rows = [line.split() for line in log.read_text(encoding="utf-8").splitlines()]
         seconds = {stage.removeprefix("pipeline."): float(end) - float(start) for stage, start, end in rows}

@@ -22,7 +22,14 @@ from pipeline.takes.splits import Take, read_takes
 def augment(config: AugmentStage) -> None:
     """Make the copies of all takes."""
     jobs = [_job(take, config.augment) for take in read_takes(layout.SPLITS)]
-    map_takes(jobs, layout.AUGMENTED, stage="augment", engine=engine_of(config.engine), cache=project_cache())
+    map_takes(
+        jobs,
+        layout.AUGMENTED,
+        stage="augment",
+        engine=engine_of(config.engine),
+        cache=project_cache(),
+        keys=layout.AUGMENTED_KEYS,
+    )
 
 
 def _job(take: Take, config: AugmentConfig) -> TakeJob:

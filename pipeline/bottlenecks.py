@@ -31,6 +31,7 @@ def bottlenecks(config: BottlenecksStage) -> None:
         stage=f"bottlenecks@{scheme}",
         engine=engine_of(config.engine),
         cache=project_cache(),
+        keys=layout.bottlenecks_keys(scheme),
     )
 
 

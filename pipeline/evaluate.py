@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from pipeline.config.application import run_stage
 from pipeline.config.evaluate import LITERT, REFERENCE, EvaluateStage
@@ -36,7 +35,7 @@ from pipeline.metrics.classification import CROSSVAL, Predictions, agreement, la
 from pipeline.metrics.intervals import accuracy_difference_interval, intervals_of, standard_error
 from pipeline.metrics.predictions import read_scored
 from pipeline.takes.splits import TEST, Take, read_takes
-from pipeline.takes.tables import read_parquet
+from pipeline.takes.tables import ROWS_PER_GROUP, read_parquet, read_rows_at
 
 _COMPRESSION_LEVEL = 9  # zlib's best; zip and gzip, in which apps travel, hold the same
 
@@ -49,21 +48,20 @@ class HeldOutFrame:
         frame_id: Its name.
         take: "<label>/<take>".
         label: What it shows.
-        images: Gives the pictures of the take's frames.
-        row: Which of them is this frame's.
+        images: Gives some pictures of the take, as JPEG.
+        place: Of this frame's picture among them.
     """
 
     frame_id: str
     take: str
     label: str
-    images: Callable[[], pa.ChunkedArray]
-    row: int
+    images: Callable[[], list[bytes]]
+    place: int
 
     @property
     def image(self) -> bytes:
         """Read the frame as JPEG."""
-        content: bytes = self.images()[self.row].as_py()
-        return content
+        return self.images()[self.place]
 
 
 def evaluate(config: EvaluateStage) -> None:
@@ -138,17 +136,19 @@ def figures(predictions: Predictions, reference: Predictions, config: EvaluateSt
 
 def held_out_frames(takes: list[Take]) -> Iterator[HeldOutFrame]:
     """Yield the frames of the test part, in the order of the split file."""
-    read = lru_cache(maxsize=4)(_images)  # threads work on neighbouring frames, of two takes where one ends
+    read = lru_cache(maxsize=4)(_images)  # threads work on neighbouring frames, of two groups where one ends
     for take in (take for take in takes if take.has_part(TEST)):
         path = layout.FRAMES / take.table
         frame_ids = read_parquet(path, columns=["frame_id"])["frame_id"].to_pylist()
         for row in take.indices_of_part(TEST, len(frame_ids)):
-            yield HeldOutFrame(frame_ids[row], f"{take.label}/{take.name}", take.label, partial(read, path), int(row))
+            start = int(row) - int(row) % ROWS_PER_GROUP
+            images = partial(read, path, start, min(start + ROWS_PER_GROUP, len(frame_ids)))
+            yield HeldOutFrame(frame_ids[row], f"{take.label}/{take.name}", take.label, images, int(row) - start)
 
 
-def _images(path: Path) -> pa.ChunkedArray:
-    """Read the encoded frames of a take."""
-    return read_parquet(path, columns=["image"])["image"]
+def _images(path: Path, start: int, stop: int) -> list[bytes]:
+    """Read some frames of a take as JPEG."""
+    return list(read_rows_at(path, range(start, stop), ["image"])["image"].to_pylist())
 
 
 def predict(content: bytes, frames: list[HeldOutFrame], resize: str, runtime: str, *, title: str) -> Predictions:

@@ -28,7 +28,14 @@ def frames(config: FramesStage) -> None:
     """Compute the frames of all takes; no two may show the same, and each label needs frames in each part."""
     takes = read_takes(layout.SPLITS)
     jobs = [_job(take, config.frames) for take in takes]
-    map_takes(jobs, layout.FRAMES, stage="frames", engine=engine_of(config.engine), cache=project_cache())
+    map_takes(
+        jobs,
+        layout.FRAMES,
+        stage="frames",
+        engine=engine_of(config.engine),
+        cache=project_cache(),
+        keys=layout.FRAMES_KEYS,
+    )
     refuse_equal_frames(takes, layout.FRAMES)
     check_parts(takes)
     for take in flat_takes(takes, layout.FRAMES):

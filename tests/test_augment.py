@@ -142,11 +142,11 @@ def test_frames_in_a_gap_between_blocks_are_not_copied(folder: Path) -> None:
     take = Take("cup", "1", Path("1"), "", tuple(Block("cup", "1", "1", "", *span) for span in spans))
     write_bytes(layout.FRAMES / take.table, to_parquet(frames))
     sha256 = sha256_of_bytes(to_parquet(frames))
-    augmented = augment_take(take, sha256, ALL)
+    augmented = augment_take(take, sha256, ALL).read_all()
     assert augmented["frame_id"].to_pylist() == [f"take-{i}" for i in (0, 1, 2, 3, 4, 6, 7, 8, 9) for _ in range(2)]
     assert augmented["copy"].to_pylist() == [1, 2] * 9
     assert decode_jpeg(augmented["image"][0].as_py()).shape[2] == 3
-    assert augment_take(take, sha256, replace(ALL, copies=0)).num_rows == 0
+    assert augment_take(take, sha256, replace(ALL, copies=0)).read_all().num_rows == 0
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,9 @@ def write(take: Take, kind: str, greys: list[int]) -> None:
 def test_augment(found: Tables, copies: int) -> None:
     config = replace(NOTHING, copies=copies)
     with written(found):
-        made = [augment_take(take, sha256_of_file(layout.FRAMES / take.table), config) for take in found.takes]
+        made = [
+            augment_take(take, sha256_of_file(layout.FRAMES / take.table), config).read_all() for take in found.takes
+        ]
     assert all(table.schema.equals(AUGMENTED) for table in made)
     ids = [frame_id for table in made for frame_id in table["frame_id"].to_pylist()]
     used = sorted({frame for part in PARTS for frame in found.frames_of(part)})
@@ -187,7 +189,7 @@ def test_nothing_to_score_on(folder: Path) -> None:
 def test_bottlenecks(found: Tables) -> None:
     extractor = FeatureExtractor(tiny_models.backbone(), "stretch")
     with written(found):
-        num_rows = {job.output: job.compute().num_rows for job in feature_jobs(found.takes, extractor)}
+        num_rows = {job.output: job.compute().read_all().num_rows for job in feature_jobs(found.takes, extractor)}
     for take, length in zip(found.takes, found.lengths, strict=True):
         assert num_rows.get(Path("frames") / take.table, length) == length
         copied = {i for part in PARTS for i in indices_by_definition(take, part, length)}

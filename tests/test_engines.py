@@ -34,9 +34,10 @@ from pipeline.takes.cache import cache_folder
 from pipeline.takes.engines import Engine, engine_of
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.ray_engine import RayEngine, compute_in
+from pipeline.takes.tables import to_parquet
 from tests import kill_stages, tiny_models, tiny_project
 from tests.conftest import PROJECT
-from tests.test_takes import broken, job, table
+from tests.test_takes import broken, job, made, table
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="the optional package ray is not installed")
@@ -46,8 +47,8 @@ HOW_NOT_WHAT = ("engine", "params.yaml", "conf", "conf/cache.yaml")  # or what h
 RAY = EngineConfig(kind="ray", num_workers=2, address="", max_retries=2)
 
 
-def contents(engine: Engine, jobs: list[TakeJob]) -> dict[str, bytes | PipelineError]:
-    return {job.name: outcome for job, outcome in engine.run(jobs)}
+def contents(engine: Engine, jobs: list[TakeJob], folder: Path) -> dict[str, bytes | PipelineError]:
+    return {job.name: error or (folder / job.output).read_bytes() for job, error in engine.run(jobs, folder)}
 
 
 def composed_engine(params: dict[str, Any], *arguments: str) -> EngineConfig:
@@ -98,25 +99,27 @@ def test_no_stage_but_check_depends_on_engine_and_cache() -> None:
         assert found == ({"params.yaml", "conf"} if name == "check" else set()), name
 
 
-def test_zero_workers_means_one_for_each_processor() -> None:
+def test_zero_workers_means_one_for_each_processor(tmp_path: Path) -> None:
     engine = engine_of(EngineConfig("local", 0))
     barrier = threading.Barrier(num_workers())  # broken unless as many takes are computed at once
 
-    def meet() -> pa.Table:
+    def meet() -> pa.RecordBatchReader:
         barrier.wait(60)
-        return table("x")
+        return made("x")
 
     jobs = [TakeJob(str(i), Path(str(i)), "", meet) for i in range(num_workers())]
-    assert all(isinstance(outcome, bytes) for outcome in contents(engine, jobs).values())
+    assert all(isinstance(outcome, bytes) for outcome in contents(engine, jobs, tmp_path).values())
 
 
-def test_the_frames_of_a_single_take_are_worked_on_at_the_same_time() -> None:
+def test_the_frames_of_a_single_take_are_worked_on_at_the_same_time(tmp_path: Path) -> None:
     barrier = threading.Barrier(num_workers())
 
-    def meet() -> pa.Table:
-        return pa.table({"number": map_frames(lambda number: number + 0 * barrier.wait(60), range(2 * num_workers()))})
+    def meet() -> pa.RecordBatchReader:
+        numbers = map_frames(lambda number: number + 0 * barrier.wait(60), range(2 * num_workers()))
+        return pa.table({"number": list(numbers)}).to_reader()
 
-    (content,) = contents(engine_of(EngineConfig("local", 0)), [TakeJob("cup/1", Path("1"), "", meet)]).values()
+    jobs = [TakeJob("cup/1", Path("1"), "", meet)]
+    (content,) = contents(engine_of(EngineConfig("local", 0)), jobs, tmp_path).values()
     assert isinstance(content, bytes)
     assert pq.read_table(io.BytesIO(content))["number"].to_pylist() == list(range(2 * num_workers()))
 
@@ -131,9 +134,10 @@ def test_a_worker_process_works_in_the_projects_folder(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    assert compute_in(str(folder), job("cup/1")) == job("cup/1").content()
+    assert compute_in(str(folder), job("cup/1"), Path("out")) is None
     assert Path.cwd() == folder
-    outcome = pickle.loads(pickle.dumps(compute_in(str(folder), job("a", broken))))  # as it comes back
+    assert Path("out/cup/1.parquet").read_bytes() == to_parquet(table("cup/1"))
+    outcome = pickle.loads(pickle.dumps(compute_in(str(folder), job("a", broken), Path("out"))))  # as it comes back
     assert isinstance(outcome, PipelineError)
     assert (outcome.found, outcome.expected, outcome.remedy) == ("a is broken", "a video", "film it again")
 
@@ -170,10 +174,10 @@ def test_both_engines_give_the_same_bytes_in_every_stage(folder: Path) -> None:
 @pytest.mark.slow
 @needs_ray
 @pytest.mark.usefixtures("cluster")
-def test_bad_takes_are_told_from_other_processes() -> None:
-    outcomes = contents(RayEngine(RAY), [job("a", broken), job("cup/2")])
+def test_bad_takes_are_told_from_other_processes(tmp_path: Path) -> None:
+    outcomes = contents(RayEngine(RAY), [job("a", broken), job("cup/2")], tmp_path)
     assert str(outcomes["a"]) == "a is broken\n  expected: a video\n  to mend:  film it again"
-    assert outcomes["cup/2"] == job("cup/2").content()
+    assert outcomes["cup/2"] == to_parquet(table("cup/2"))
 
 
 def mortal(name: str, marker: Path, num_deaths: int) -> TakeJob:
@@ -185,25 +189,25 @@ def mortal(name: str, marker: Path, num_deaths: int) -> TakeJob:
 @pytest.mark.usefixtures("cluster")
 def test_a_take_is_begun_again_when_its_worker_dies(tmp_path: Path) -> None:
     jobs = [mortal("cup/1", tmp_path / "marker", 2), job("cup/2")]
-    assert contents(RayEngine(RAY), jobs) == {j.name: job(j.name).content() for j in jobs}
+    assert contents(RayEngine(RAY), jobs, tmp_path) == {j.name: to_parquet(table(j.name)) for j in jobs}
 
 
 @pytest.mark.slow
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_a_take_that_kills_every_worker_is_named(tmp_path: Path) -> None:
-    outcomes = contents(RayEngine(RAY), [mortal("cup/1", tmp_path / "marker", 100), job("cup/2")])
+    outcomes = contents(RayEngine(RAY), [mortal("cup/1", tmp_path / "marker", 100), job("cup/2")], tmp_path)
     assert "cup/1: its worker process died 3 times" in str(outcomes["cup/1"])
-    assert outcomes["cup/2"] == job("cup/2").content()
+    assert outcomes["cup/2"] == to_parquet(table("cup/2"))
     assert len((tmp_path / "marker").read_text()) == 3
 
 
 @pytest.mark.slow
 @needs_ray
 @pytest.mark.usefixtures("cluster")
-def test_our_own_faults_are_raised_as_they_are() -> None:
+def test_our_own_faults_are_raised_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        contents(RayEngine(RAY), [TakeJob("a", Path("a"), "", partial(divmod, 1, 0))])
+        contents(RayEngine(RAY), [TakeJob("a", Path("a"), "", partial(divmod, 1, 0))], tmp_path)
 
 
 @pytest.mark.slow
@@ -227,7 +231,7 @@ def test_a_stage_from_the_command_line_starts_its_own_cluster(folder: Path) -> N
     assert kill_stages.digest(layout.FRAMES) == on_ray
 
 
-def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Ray:
         @staticmethod
         def is_initialized() -> bool:
@@ -239,7 +243,7 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ray_engine, "ray", Ray)
     with pytest.raises(PipelineError, match=r"`address: host:1` \(nobody at host:1\)\n.*\n.*ray start --head"):
-        contents(RayEngine(EngineConfig("ray", 0, "host:1", 0)), [job("a")])
+        contents(RayEngine(EngineConfig("ray", 0, "host:1", 0)), [job("a")], tmp_path)
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ from pipeline.takes.runner import map_takes
 
 def compute(seconds):
     time.sleep(seconds)
-    return pa.table({"seconds": [seconds]})
+    return pa.table({"seconds": [seconds]}).to_reader()
 
 def stage(config):
     jobs = [TakeJob(str(s), Path(f"{s}.parquet"), f"{s:064x}", partial(compute, s)) for s in (86400, 0, 86401)]
@@ -185,8 +185,8 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def large(name: str) -> pa.Table:
-    return pa.table({"content": [os.urandom(200_000)]})
+def large(name: str) -> pa.RecordBatchReader:
+    return pa.table({"content": [os.urandom(200_000)]}).to_reader()
 
 
 def test_a_disk_that_fills_up_while_takes_are_written(tiny_disk: Path) -> None:
@@ -221,11 +221,11 @@ def test_an_interrupted_replacement_puts_the_old_folder_back(tmp_path: Path, mon
 def test_giving_up_begins_no_further_take(tmp_path: Path) -> None:
     begun: list[str] = []
 
-    def compute(name: str) -> pa.Table:
+    def compute(name: str) -> pa.RecordBatchReader:
         begun.append(name)
-        return pa.table({"name": [name]})
+        return pa.table({"name": [name]}).to_reader()
 
     jobs = [TakeJob(str(i), Path(str(i)), f"{i:064x}", partial(compute, str(i))) for i in range(50)]
-    with contextlib.closing(LocalEngine(1).run(jobs)) as outcomes:
+    with contextlib.closing(LocalEngine(1).run(jobs, tmp_path)) as outcomes:
         next(outcomes)
     assert len(begun) <= 4

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -102,9 +103,9 @@ def test_a_file_replaced_since_the_split_is_refused_and_poisons_no_cache(folder:
 def test_a_file_that_changes_while_it_is_read_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_splits(layout.SPLITS, add("cup", "a.mp4", clip("a.mp4")))
 
-    def sample_and_touch(path: Path, **settings: object) -> list[object]:
+    def sample_and_touch(path: Path, **settings: object) -> Iterator[object]:
         path.touch()
-        return []
+        yield from ()
 
     monkeypatch.setattr(per_take_frames, "sample_frames", sample_and_touch)
     with pytest.raises(InputError, match=r"a\.mp4 has changed since"):

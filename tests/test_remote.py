@@ -21,24 +21,22 @@ pytest.importorskip("dvc_s3", reason="dvc-s3 is not installed (make setup-dev)")
 boto3 = pytest.importorskip("boto3", reason="moto[server] is not installed (make setup-dev)")
 moto_server = pytest.importorskip("moto.server", reason="moto[server] is not installed (make setup-dev)")
 
-KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+KEYS = {"access_key_id": "key", "secret_access_key": "secret"}
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An S3 service with an empty bucket `models`; its address and the keys to it are in the environment."""
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An S3 service with an empty bucket `models`; gives its address. Nothing about it is in the environment."""
     for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setattr(logging.getLogger("werkzeug"), "disabled", True)  # a line for each request
     server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        boto3.client("s3").create_bucket(Bucket="models")
-        yield
+        address, keys = f"http://{host}:{port}", {f"aws_{name}": value for name, value in KEYS.items()}
+        boto3.client("s3", endpoint_url=address, **keys).create_bucket(Bucket="models")
+        yield address
     finally:
         server.stop()
 
@@ -50,10 +48,18 @@ def outputs(project: Sandbox) -> dict[str, bytes]:
     return {str(file.relative_to(project.folder)): file.read_bytes() for file in files if file.name != ".gitignore"}
 
 
-def test_a_clone_pulls_from_s3_what_was_pushed_and_runs_nothing(bucket: None, tmp_path: Path) -> None:
+def give_keys(project: Sandbox) -> None:
+    """Let a project's DVC know the keys to the bucket, and Git not."""
+    for name, value in KEYS.items():
+        project.run("dvc", "remote", "modify", "--local", "storage", name, value)
+
+
+def test_a_clone_pulls_from_s3_what_was_pushed_and_runs_nothing(bucket: str, tmp_path: Path) -> None:
     project = stub_stages.make(tmp_path / "project")
     project.run("dvc", "repro")
     project.run("dvc", "remote", "add", "--default", "storage", "s3://models/viewfinder")
+    project.run("dvc", "remote", "modify", "storage", "endpointurl", bucket)
+    give_keys(project)
     project.commit()
     project.run("dvc", "push")
     stub_stages.ran(project)
@@ -61,6 +67,7 @@ def test_a_clone_pulls_from_s3_what_was_pushed_and_runs_nothing(bucket: None, tm
     clone = project.clone("clone")
     in_git = {str(layout.ARCHITECTURE), *(f"metrics/{name}.json" for name in (f"schemes/{SCHEME}", "deployed"))}
     assert set(outputs(clone)) == in_git
+    give_keys(clone)
     clone.run("dvc", "pull")
     assert outputs(clone) == outputs(project)
     clone.run("dvc", "repro")

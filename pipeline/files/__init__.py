@@ -3,7 +3,9 @@
 import hashlib
 import os
 import secrets
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from pipeline.files.os_errors import telling_full_disk
 
@@ -20,13 +22,27 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         PipelineError: If the disk is full.
     """
-    with telling_full_disk(path, len(content)):
+    write_chunks(path, [content], len(content))
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes], num_bytes: int | None = None) -> None:
+    """Write a file as `write_bytes` does, of which memory need not hold all.
+
+    Args:
+        path: The file.
+        chunks: Its content, in order. If they end in an error, the file stays as it was.
+        num_bytes: Of all of them together, if that is known; a full disk is told with it.
+
+    Raises:
+        PipelineError: If the disk is full.
+    """
+    with telling_full_disk(path, num_bytes):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
+                file.writelines(chunks)
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -47,6 +63,12 @@ def sha256_of_file(path: Path) -> str:
     """Return the SHA-256 of a file's content as 64 hexadecimal digits, reading 1 MiB at a time."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
+        for chunk in chunks_of(file):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def chunks_of(file: BinaryIO) -> Iterator[bytes]:
+    """Yield what is left of an open file, 1 MiB at a time."""
+    while chunk := file.read(_CHUNK_BYTES):
+        yield chunk

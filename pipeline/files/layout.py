@@ -7,7 +7,9 @@ PHOTOS = Path("data/photos")
 CALIBRATION = Path("data/calibration")
 SPLITS = Path("data/splits.csv")
 FRAMES = Path("data/frames")
+FRAMES_KEYS = Path("build/takes/frames.json")
 AUGMENTED = Path("data/augmented")
+AUGMENTED_KEYS = Path("build/takes/augmented.json")
 ARCHITECTURE = Path("models/backbone/architecture.yaml")
 CONVERTED_BACKBONE = Path("models/backbone/converted.tflite")
 TUNED_BACKBONE = Path("models/backbone/tuned.tflite")
@@ -32,6 +34,11 @@ def code(stage: str) -> Path:
 def bottlenecks(scheme: str) -> Path:
     """Return the folder of a scheme's bottlenecks, which has frames/ and augmented/, each <label>/<take>.parquet."""
     return Path("data/bottlenecks") / scheme
+
+
+def bottlenecks_keys(scheme: str) -> Path:
+    """Return what names the key of each table of bottlenecks."""
+    return Path("build/takes/bottlenecks") / f"{scheme}.json"
 
 
 def backbone(scheme: str) -> Path:

@@ -1,6 +1,5 @@
 """Makes varied copies of one take's frames."""
 
-from itertools import product
 from typing import Any
 
 import pyarrow as pa
@@ -11,10 +10,10 @@ from pipeline.images.augmentation import apply, draw, generator_of
 from pipeline.images.codec import decode_jpeg, encode_jpeg
 from pipeline.processes.workers import map_frames
 from pipeline.takes.splits import Take
-from pipeline.takes.tables import AUGMENTED, read_unchanged
+from pipeline.takes.tables import AUGMENTED, num_rows_of, read_unchanged, reader_of
 
 
-def augment_take(take: Take, sha256: str, config: AugmentConfig) -> pa.Table:
+def augment_take(take: Take, sha256: str, config: AugmentConfig) -> pa.RecordBatchReader:
     """Make the copies of one take's frames.
 
     Args:
@@ -23,20 +22,21 @@ def augment_take(take: Take, sha256: str, config: AugmentConfig) -> pa.Table:
         config: What may vary, and how many copies.
 
     Returns:
-        A table with the schema `AUGMENTED`: for each train frame, `copies` rows numbered from 1.
+        A table with the schema `AUGMENTED`: for each train frame, `copies` rows numbered from 1. Reading it makes them.
 
     Raises:
-        InputError: If the take's frames cannot be read, or have changed.
+        InputError: If the take's frames cannot be read, or, while the table is read, have changed.
     """
-    table = read_unchanged(layout.FRAMES / take.table, sha256)
-    rows = table.take(take.indices_of_parts(table.num_rows)).to_pylist()
+    path = layout.FRAMES / take.table
+    used = set(take.indices_of_parts(num_rows_of(path)).tolist())
+    rows = (row for index, row in enumerate(read_unchanged(path, sha256)) if index in used)
 
     def augmented(row_and_copy: tuple[dict[str, Any], int]) -> dict[str, Any]:
         row, copy = row_and_copy
         return row | {"copy": copy, "image": augment_image(row["image"], row["frame_id"], copy, config)}
 
-    copies = product(rows, range(1, config.copies + 1))
-    return pa.Table.from_pylist(map_frames(augmented, copies), schema=AUGMENTED)
+    copies = ((row, copy) for row in rows for copy in range(1, config.copies + 1))
+    return reader_of(map_frames(augmented, copies), AUGMENTED)
 
 
 def augment_image(image: bytes, frame_id: str, copy: int, config: AugmentConfig) -> bytes:

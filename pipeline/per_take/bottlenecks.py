@@ -1,7 +1,9 @@
 """Turns one take's frames into bottlenecks: what a backbone, or the lower part of one, makes of each frame."""
 
 import threading
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,7 @@ from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.interpreter import Model
 from pipeline.processes.workers import map_frames
-from pipeline.takes.tables import bottlenecks_schema, read_unchanged
+from pipeline.takes.tables import bottlenecks_schema, read_unchanged, reader_of
 
 _of_thread = threading.local()  # the model that a thread has loaded, with the hash of its file
 
@@ -29,7 +31,7 @@ class FeatureExtractor:
         self.resize = resize
         self._backbone = backbone
 
-    def table(self, source: Path, sha256: str) -> pa.Table:
+    def table(self, source: Path, sha256: str) -> pa.RecordBatchReader:
         """Compute the bottlenecks of one take.
 
         Args:
@@ -37,20 +39,22 @@ class FeatureExtractor:
             sha256: Hash of its content.
 
         Returns:
-            A table with the schema `bottlenecks_schema`, in the same order.
+            A table with the schema `bottlenecks_schema`, in the same order. Reading it computes them.
         """
-        frames = read_unchanged(source, sha256)
-        copies = frames["copy"] if "copy" in frames.column_names else pa.array([0] * frames.num_rows, pa.int16())
-        features = map_frames(self.features, frames["image"].to_pylist())
-        feature_length = len(features[0]) if features else self._model().output_length
-        flat = pa.array(np.concatenate(features) if features else np.zeros(0, np.float32), pa.float32())
-        columns = [
-            frames["frame_id"],
-            copies,
-            frames["pts_seconds"],
-            pa.FixedSizeListArray.from_arrays(flat, feature_length),
-        ]
-        return pa.table(columns, schema=bottlenecks_schema(feature_length))
+        rows = map_frames(self._row, read_unchanged(source, sha256))
+        first = next(rows, None)
+        feature_length = len(first["feature"]) if first else self._model().output_length
+        return reader_of(chain([first] if first else [], rows), bottlenecks_schema(feature_length))
+
+    def _row(self, frame: dict[str, Any]) -> dict[str, Any]:
+        """Return the row of a frame, or of a copy of one."""
+        feature = self.features(frame["image"])
+        return {
+            "frame_id": frame["frame_id"],
+            "copy": frame.get("copy", 0),
+            "pts_seconds": frame["pts_seconds"],
+            "feature": feature,
+        }
 
     def features(self, image: bytes) -> npt.NDArray[np.float32]:
         """Compute the feature vector, float32 [feature_length], of an encoded frame."""

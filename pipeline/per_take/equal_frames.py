@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.errors import InputError, combine
 from pipeline.images.codec import decode_jpeg
 from pipeline.takes.splits import Take
-from pipeline.takes.tables import read_parquet
+from pipeline.takes.tables import num_rows_of, read_groups, read_rows_at
 
 _MIN_SHARED = 0.2  # of the different pictures of the shorter take; two recordings share none, since sensors are noisy
 _MAX_FLAT = 3.0  # grey levels; a picture of a lens cap varies less, and may well come twice
@@ -54,21 +54,22 @@ def flat_takes(takes: Sequence[Take], folder: Path) -> list[Take]:
 
 
 def _is_flat_video(path: Path) -> bool:
-    table = read_parquet(path, ["pts_seconds", "image"])
-    if len(table) < 2 or table["pts_seconds"][0].as_py() is None:
+    num_rows = num_rows_of(path)
+    if num_rows < 2:
         return False
-    return all(_flatness(table["image"][row].as_py()) <= _MAX_FLAT for row in (0, len(table) // 2, len(table) - 1))
+    rows = read_rows_at(path, [0, num_rows // 2, num_rows - 1], ["pts_seconds", "image"]).to_pylist()
+    return rows[0]["pts_seconds"] is not None and all(_flatness(row["image"]) <= _MAX_FLAT for row in rows)
 
 
 def _digests(path: Path) -> Iterator[bytes]:
-    for chunk in read_parquet(path, ["image"])["image"].chunks:
-        for image in chunk:
+    for group in read_groups(path, ["image"]):
+        for image in group["image"]:
             yield sha256(image.as_buffer()).digest()
 
 
 def _are_flat(folder: Path, take: Take, digests: set[bytes]) -> bool:
     """Tell whether all of some frames of a take show one colour."""
-    images = read_parquet(folder / take.table, ["image"])["image"].to_pylist()
+    images = (image for group in read_groups(folder / take.table, ["image"]) for image in group["image"].to_pylist())
     return all(_flatness(image) <= _MAX_FLAT for image in images if sha256(image).digest() in digests)
 
 

@@ -1,8 +1,9 @@
 """Turns one take into frames: a video is sampled by presentation time, photos are read one by one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -13,11 +14,11 @@ from pipeline.files.faults import unreadable
 from pipeline.images.codec import encode_jpeg
 from pipeline.images.photos import read_photo
 from pipeline.takes.hashes import sha256_of_take
-from pipeline.takes.tables import FRAMES
+from pipeline.takes.tables import FRAMES, reader_of
 from pipeline.video import sample_frames
 
 
-def frames_of_video(path: Path, sha256: str, config: FramesConfig) -> pa.Table:
+def frames_of_video(path: Path, sha256: str, config: FramesConfig) -> pa.RecordBatchReader:
     """Sample a video.
 
     Args:
@@ -26,20 +27,17 @@ def frames_of_video(path: Path, sha256: str, config: FramesConfig) -> pa.Table:
         config: Rate, width and JPEG quality.
 
     Returns:
-        A table with the schema `FRAMES`, one row a frame, in order of presentation.
+        A table with the schema `FRAMES`, one row a frame, in order of presentation. Reading it decodes the video.
 
     Raises:
-        InputError: If the file is no readable video, or not the one that was split.
+        InputError: While it is read: if the file is no readable video, or not the one that was split.
     """
-    with _unchanged(path, [path], sha256):
-        rows = [
-            (frame.pts_seconds, encode_jpeg(frame.image, quality=config.jpeg_quality))
-            for frame in sample_frames(path, per_second=config.per_second, width_pixels=config.width)
-        ]
-    return _table(sha256, [pts_seconds for pts_seconds, _ in rows], [image for _, image in rows])
+    sampled = sample_frames(path, per_second=config.per_second, width_pixels=config.width)
+    encoded = ((frame.pts_seconds, encode_jpeg(frame.image, quality=config.jpeg_quality)) for frame in sampled)
+    return reader_of(_rows(path, [path], sha256, encoded), FRAMES)
 
 
-def frames_of_photos(path: Path, files: Sequence[Path], sha256: str, config: FramesConfig) -> pa.Table:
+def frames_of_photos(path: Path, files: Sequence[Path], sha256: str, config: FramesConfig) -> pa.RecordBatchReader:
     """Read a photo, or the photos of a folder; like `frames_of_video`, without times.
 
     Args:
@@ -48,11 +46,18 @@ def frames_of_photos(path: Path, files: Sequence[Path], sha256: str, config: Fra
         sha256: See `frames_of_video`.
         config: Width and JPEG quality.
     """
+    photos = (read_photo(photo, width_pixels=config.width) for photo in files)
+    encoded = ((None, encode_jpeg(photo, quality=config.jpeg_quality)) for photo in photos)
+    return reader_of(_rows(path, files, sha256, encoded), FRAMES)
+
+
+def _rows(
+    path: Path, files: Sequence[Path], sha256: str, encoded: Iterable[tuple[float | None, bytes]]
+) -> Iterator[dict[str, Any]]:
+    """Yield rows with the schema `FRAMES`; see `_unchanged`."""
     with _unchanged(path, files, sha256):
-        images = [
-            encode_jpeg(read_photo(photo, width_pixels=config.width), quality=config.jpeg_quality) for photo in files
-        ]
-    return _table(sha256, [None] * len(images), images)
+        for index, (pts_seconds, image) in enumerate(encoded):
+            yield {"frame_id": f"{sha256[:16]}-{index:06d}", "pts_seconds": pts_seconds, "image": image}
 
 
 @contextmanager
@@ -85,8 +90,3 @@ def _changed(path: Path) -> InputError:
         expected="the content that the stage `split` found",
         remedy="run `dvc repro` again; if that finds nothing to do: dvc repro --force split && dvc repro",
     )
-
-
-def _table(sha256: str, pts_seconds: Sequence[float | None], images: list[bytes]) -> pa.Table:
-    frame_ids = [f"{sha256[:16]}-{index:06d}" for index in range(len(images))]
-    return pa.table([frame_ids, pts_seconds, images], schema=FRAMES)

@@ -13,13 +13,14 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from pipeline.config.cache import cache_config
 from pipeline.errors import PipelineError
-from pipeline.files import write_bytes
+from pipeline.files import chunks_of, write_chunks
 from pipeline.files.main_project import main_project
 
 CACHE_VARIABLE = "VIEWFINDER_CACHE"
@@ -63,7 +64,7 @@ class TakeCache:
             _remove(path)
             return None
         digest, content = entry[:_DIGEST_BYTES], entry[_DIGEST_BYTES:]
-        if _digest(key, content) != digest:
+        if _digest(key, [content]) != digest:
             _remove(path)
             return None
         with contextlib.suppress(OSError):  # another process may have made room
@@ -76,11 +77,53 @@ class TakeCache:
         Raises:
             PipelineError: If the disk is full or the folder cannot be written.
         """
+        self._put(key, [_digest(key, [content]), content], _DIGEST_BYTES + len(content))
+
+    def get_file(self, key: str, target: Path) -> bool:
+        """Copy an entry's content to a file, chunk by chunk; missing folders are made.
+
+        Args:
+            key: The entry's.
+            target: What is there is written over. It is not there afterwards if there is no entry or it is damaged.
+
+        Returns:
+            Whether the entry was there, whole.
+        """
+        path, digest = self.path_of(key), hashlib.sha256(key.encode())
+        try:
+            with path.open("rb") as file:
+                expected = file.read(_DIGEST_BYTES)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("wb") as copy:
+                    for chunk in chunks_of(file):
+                        digest.update(chunk)
+                        copy.write(chunk)
+        except FileNotFoundError:
+            return False
+        except (IsADirectoryError, NotADirectoryError):  # something else has its place
+            _remove(path)
+            return False
+        if digest.digest() != expected:
+            target.unlink()
+            _remove(path)
+            return False
+        with contextlib.suppress(OSError):  # another process may have made room
+            os.utime(path)  # the time of last use
+        return True
+
+    def put_file(self, key: str, source: Path) -> None:
+        """Store a file's content as an entry, chunk by chunk, whole or not at all; raises what `put` raises."""
+        with source.open("rb") as file:
+            digest = _digest(key, chunks_of(file))
+            file.seek(0)
+            self._put(key, chain([digest], chunks_of(file)), _DIGEST_BYTES + source.stat().st_size)
+
+    def _put(self, key: str, chunks: Iterable[bytes], num_bytes: int) -> None:
         path = self.path_of(key)
         try:
             if path.parent.is_file():
                 _remove(path.parent)
-            write_bytes(path, _digest(key, content) + content)
+            write_chunks(path, chunks, num_bytes)
         except OSError as error:
             raise PipelineError(
                 found=f"the take cache {self.folder} cannot be written ({error.strerror})",
@@ -141,10 +184,11 @@ def project_cache() -> TakeCache:
     return TakeCache(cache_folder(), cache_config().max_bytes)
 
 
-def _digest(key: str, content: bytes) -> bytes:
+def _digest(key: str, chunks: Iterable[bytes]) -> bytes:
     """Return the hash that an entry begins with. It binds the key: an entry under a wrong name is damaged, too."""
     digest = hashlib.sha256(key.encode())
-    digest.update(content)
+    for chunk in chunks:
+        digest.update(chunk)
     return digest.digest()
 
 

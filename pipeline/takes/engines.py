@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from pipeline.config.engine import RAY, EngineConfig
@@ -10,17 +11,17 @@ from pipeline.errors import PipelineError
 from pipeline.processes.workers import lend, num_workers
 from pipeline.takes.jobs import TakeJob
 
-Outcome: TypeAlias = tuple[TakeJob, bytes | PipelineError]
+Outcome: TypeAlias = tuple[TakeJob, PipelineError | None]
 
 
 class Engine(Protocol):
     """Computes takes somewhere."""
 
-    def run(self, jobs: Iterable[TakeJob]) -> Generator[Outcome, None, None]:
-        """Yield each job with its content, or with what is wrong with its take, in any order.
+    def run(self, jobs: Iterable[TakeJob], folder: Path) -> Generator[Outcome, None, None]:
+        """Write the result of each job to its place in a folder, and yield the job when that is done, in any order.
 
-        Only few jobs are begun ahead of the caller, so that few results are in memory at a time. Closing the iterator
-        gives up all the others without waiting for them.
+        With it comes None, or what is wrong with its take; then what lies at its place is worth nothing. Only few jobs
+        are begun ahead of the caller. Closing the iterator gives up all the others without waiting for them.
         """
 
 
@@ -31,15 +32,15 @@ class LocalEngine:
         """Keep how many takes, and how many frames, are computed at the same time, at least 1."""
         self._num_workers = num_workers
 
-    def run(self, jobs: Iterable[TakeJob]) -> Generator[Outcome, None, None]:
+    def run(self, jobs: Iterable[TakeJob], folder: Path) -> Generator[Outcome, None, None]:
         """See `Engine.run`. A thread amid a take cannot be stopped: whoever is in a hurry must end the process."""
-        waiting, begun = iter(jobs), dict[Future[bytes], TakeJob]()
+        waiting, begun = iter(jobs), dict[Future[None], TakeJob]()
         frames = ThreadPoolExecutor(self._num_workers)
         executor = ThreadPoolExecutor(self._num_workers, initializer=lend, initargs=(frames,))
         try:
             while True:
                 for job in islice(waiting, 2 * self._num_workers - len(begun)):
-                    begun[executor.submit(job.content)] = job
+                    begun[executor.submit(job.write, folder)] = job
                 if not begun:
                     return
                 for future in wait(begun, return_when=FIRST_COMPLETED).done:
@@ -62,8 +63,9 @@ def engine_of(config: EngineConfig) -> Engine:
     return LocalEngine(config.num_workers or num_workers())
 
 
-def _result(future: Future[bytes]) -> bytes | PipelineError:
+def _result(future: Future[None]) -> PipelineError | None:
     try:
-        return future.result()
+        future.result()
     except PipelineError as error:
         return error
+    return None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.keys.key import key_of
-from pipeline.takes.tables import to_parquet
+from pipeline.takes.tables import write_parquet
 
 
 @dataclass(frozen=True)
@@ -18,19 +18,19 @@ class TakeJob:
         name: What people know it by, "<label>/<take>".
         output: File to write, relative to the stage's output folder.
         key: Hash of all that the result depends on.
-        compute: Computes the result; a `functools.partial` of a function of a module. Must depend on nothing that the
-            key does not name. Runs in a thread: what takes time in it (decoding, resampling, inference) releases
-            Python's lock.
+        compute: Computes the result, group of rows by group of rows while it is read; a `functools.partial` of a
+            function of a module. Must depend on nothing that the key does not name. Runs in a thread: what takes time
+            in it (decoding, resampling, inference) releases Python's lock.
     """
 
     name: str
     output: Path
     key: str
-    compute: Callable[[], pa.Table]
+    compute: Callable[[], pa.RecordBatchReader]
 
     @classmethod
     def of(
-        cls, name: str, output: Path, compute: Callable[[], pa.Table], depends_on: Mapping[str, object]
+        cls, name: str, output: Path, compute: Callable[[], pa.RecordBatchReader], depends_on: Mapping[str, object]
     ) -> "TakeJob":
         """Return a job whose key holds the code and the libraries that compute it, and whatever else is named.
 
@@ -42,10 +42,12 @@ class TakeJob:
         """
         return cls(name, output, key_of(compute, depends_on), compute)
 
-    def content(self) -> bytes:
-        """Compute the result as a Parquet file.
+    def write(self, folder: Path) -> None:
+        """Compute the result, as a Parquet file at its place in a folder.
 
         Raises:
-            PipelineError: If the take cannot be computed.
+            PipelineError: If the take cannot be computed. Then the file is not whole, or not there.
         """
-        return to_parquet(self.compute())
+        path = folder / self.output
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(self.compute(), path)

@@ -1,7 +1,8 @@
 """Computes takes in processes of a Ray cluster: one that runs already, or one started here that ends with the stage.
 
-Workers give back bytes. Only the stage's own process writes the cache and the outputs, so nothing is half written when
-a worker dies. Workers read their input by its path, so each machine must see the project's folder where this one does.
+Workers write each result to its place in the folder that will become the stage's output, where nothing counts before
+they have said that it is whole; a worker that dies is replaced by one that writes it anew. Only the stage's own process
+writes the cache. All paths are the project's, so each machine must see the project's folder where this one does.
 """
 
 import logging
@@ -18,7 +19,8 @@ except ImportError:
     ray = None
 
 from pipeline.config.engine import EngineConfig
-from pipeline.errors import ConfigurationError, MissingPackageError, PipelineError
+from pipeline.errors import ConfigurationError, FullDiskError, MissingPackageError, PipelineError
+from pipeline.files.os_errors import telling_full_disk
 from pipeline.processes.workers import num_workers
 from pipeline.takes.engines import Outcome
 from pipeline.takes.jobs import TakeJob
@@ -44,7 +46,7 @@ class RayEngine:
             )
         self._config = config
 
-    def run(self, jobs: Iterable[TakeJob]) -> Generator[Outcome, None, None]:
+    def run(self, jobs: Iterable[TakeJob], folder: Path) -> Generator[Outcome, None, None]:
         """See `engines.Engine.run`.
 
         Raises:
@@ -59,7 +61,7 @@ class RayEngine:
         try:
             while True:
                 for job in islice(waiting, num_at_once - len(begun)):
-                    begun[compute.remote(str(Path.cwd()), job)] = job
+                    begun[compute.remote(str(Path.cwd()), job, folder)] = job
                 if not begun:
                     return
                 for reference in ray.wait(list(begun))[0]:
@@ -71,10 +73,10 @@ class RayEngine:
             if is_ours:
                 ray.shutdown()
 
-    def _result(self, reference: Any, job: TakeJob) -> bytes | PipelineError:
-        """Fetch a result; a fault in our own code is raised as it is."""
+    def _result(self, reference: Any, job: TakeJob) -> PipelineError | None:
+        """Fetch what came of a job; a full disk, and a fault in our own code, is raised as it is."""
         try:
-            outcome: bytes | PipelineError = ray.get(reference)
+            outcome: PipelineError | None = ray.get(reference)
         except RayTaskError:
             raise
         except RayError as error:
@@ -84,24 +86,29 @@ class RayEngine:
                 expected="a worker process that lives until the take is done",
                 remedy="lower num_workers in conf/engine/ if memory ran out, see Ray's logs, or set `engine: local`",
             )
+        if isinstance(outcome, FullDiskError):
+            raise outcome
         return outcome
 
 
-def compute_in(folder: str, job: TakeJob) -> bytes | PipelineError:
+def compute_in(project: str, job: TakeJob, folder: Path) -> PipelineError | None:
     """Compute a take in a worker process, which may have been started in another folder.
 
     Args:
-        folder: The project's folder, which the paths in the job are relative to.
+        project: The project's folder, which the paths in the job are relative to.
         job: The take.
+        folder: Where the result gets its place.
 
     Returns:
-        The content, or the `PipelineError` that says what is wrong with the take.
+        None, or the `PipelineError` that says what is wrong with the take or with the disk.
     """
-    os.chdir(folder)
+    os.chdir(project)
     try:
-        return job.content()
+        with telling_full_disk(folder / job.output):
+            job.write(folder)
     except PipelineError as error:
         return error
+    return None
 
 
 def _connect(config: EngineConfig) -> None:

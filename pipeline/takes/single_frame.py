@@ -2,7 +2,7 @@
 
 from pipeline.errors import InputError
 from pipeline.files import layout
-from pipeline.takes.tables import read_parquet
+from pipeline.takes.tables import read_parquet, read_rows_at
 
 
 def read_frame(take: str, frame_id: str) -> tuple[bytes, float | None]:
@@ -16,16 +16,15 @@ def read_frame(take: str, frame_id: str) -> tuple[bytes, float | None]:
         InputError: If there is no such take or frame.
     """
     path = layout.FRAMES / f"{take}.parquet"
-    table = read_parquet(path)
-    names = table.column("frame_id").to_pylist()
+    names = read_parquet(path, ["frame_id"])["frame_id"].to_pylist()
     if frame_id not in names:
         raise InputError(
             found=f"no frame {frame_id} in {path}",
             expected="the frames that the predictions in plots/evaluation are about",
             remedy="run `dvc repro`",
         )
-    index = names.index(frame_id)
-    return table.column("image")[index].as_py(), table.column("pts_seconds")[index].as_py()
+    (row,) = read_rows_at(path, [names.index(frame_id)], ["image", "pts_seconds"]).to_pylist()
+    return row["image"], row["pts_seconds"]
 
 
 def number_of(frame_id: str) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.takes.splits import TRAIN, Take
-from pipeline.takes.tables import num_rows_of, read_parquet
+from pipeline.takes.tables import num_rows_of, read_rows_at
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def sample_train_frames(takes: Sequence[Take], folder: Path, num_frames: int) ->
     sample = []
     for take, share in ((take, share) for take, share in shares.items() if share):
         indices = [choices[take][int((k + 0.5) * len(choices[take]) / share)] for k in range(share)]
-        rows = read_parquet(folder / take.table, ["frame_id", "image"]).take(indices).to_pylist()
+        rows = read_rows_at(folder / take.table, indices, ["frame_id", "image"]).to_pylist()
         sample += [SampledFrame(f"{take.label}/{take.name}", row["frame_id"], row["image"]) for row in rows]
     if not sample:
         raise InputError(

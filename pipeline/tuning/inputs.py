@@ -23,7 +23,7 @@ from pipeline.takes.engines import engine_of
 from pipeline.takes.examples import Examples, are_copies_of_part, examples_on_disk, tables_of_part
 from pipeline.takes.runner import map_takes
 from pipeline.takes.splits import TRAIN, VALIDATION, Take, labels_of
-from pipeline.takes.tables import read_parquet
+from pipeline.takes.tables import read_parquet, read_rows_at
 
 _NUM_AT_ONCE = 64  # pictures that are decoded before they are written
 
@@ -81,16 +81,18 @@ def _decoded(
         return to_model_input(decode_jpeg(image), input_pixels, resize)
 
     with ThreadPoolExecutor(num_workers()) as executor:
-        for label, images in _encoded(takes, part):
-            for start in range(0, len(images), _NUM_AT_ONCE):
-                yield label, np.stack(list(executor.map(decode, images[start : start + _NUM_AT_ONCE])))
+        for label, path, rows in _chosen(takes, part):
+            for start in range(0, len(rows), _NUM_AT_ONCE):
+                images = read_rows_at(path, rows[start : start + _NUM_AT_ONCE], ["image"])["image"].to_pylist()
+                yield label, np.stack(list(executor.map(decode, images)))
 
 
-def _encoded(takes: list[Take], part: str) -> Iterator[tuple[str, list[bytes]]]:
-    """Yield the label and the encoded pictures of each table of a part."""
+def _chosen(takes: list[Take], part: str) -> Iterator[tuple[str, Path, list[int]]]:
+    """Yield the label, the path and the rows that belong to a part, of each table."""
     for take in (take for take in takes if take.has_part(part)):
-        frames = read_parquet(layout.FRAMES / take.table, columns=["frame_id", "image"])
-        yield take.label, frames["image"].take(take.indices_of_part(part, len(frames))).to_pylist()
+        frames = read_parquet(layout.FRAMES / take.table, columns=["frame_id"])
+        yield take.label, layout.FRAMES / take.table, take.indices_of_part(part, len(frames)).tolist()
         if part == TRAIN:
-            copies = read_parquet(layout.AUGMENTED / take.table, columns=["frame_id", "image"])
-            yield take.label, copies["image"].filter(are_copies_of_part(take, part, frames, copies)).to_pylist()
+            copies = read_parquet(layout.AUGMENTED / take.table, columns=["frame_id"])
+            rows = np.flatnonzero(are_copies_of_part(take, part, frames, copies)).tolist()
+            yield take.label, layout.AUGMENTED / take.table, rows
