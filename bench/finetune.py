@@ -102,7 +102,7 @@ def measure(folder: Path) -> dict[str, dict[str, float]]:
     run("augment", folder)
     tuning = run("finetune", folder)
     rest = sum(run(stage, folder, scheme) for stage in BEHIND for scheme in SCHEMES)
-    found = [json.loads((folder / layout.metrics(scheme)).read_text(encoding="utf-8")) for scheme in SCHEMES]
+    found = [json.loads((folder / layout.evaluation(scheme)).read_text(encoding="utf-8")) for scheme in SCHEMES]
     return {
         metrics["scheme"]: {
             "accuracy": 100 * metrics["accuracy"],

@@ -39,7 +39,7 @@ from tests.clips import write_clip
 PROJECT = Path(__file__).resolve().parents[1]
 STAGES = (
     *("split", "frames", "augment", "finetune", "quantize", "bottlenecks"),
-    *("train", "assemble", "evaluate", "report", "gate", "deploy"),
+    *("train", "crossval", "assemble", "evaluate", "measure", "report", "gate", "deploy"),
 )
 AFTER_TRAINING = STAGES[STAGES.index("assemble") :]
 NUM_PICTURES = 8

@@ -1,7 +1,7 @@
 """Stage `check`: reads params.yaml and refuses what no stage would understand, before anything runs.
 
-Reads params.yaml and conf/; writes build/checked, which the first stages wait for, and removes metrics of schemes that
-`quantization` does not list any more (the folder is a dependency of `report` and `gate`). Without this stage a scheme
+Reads params.yaml and conf/; writes build/checked, which the first stages wait for, and removes evaluations of schemes
+that `quantization` does not list any more (the folder is a dependency of `measure`). Without this stage a scheme
 that does not exist would be found out after minutes, and by DVC, which does not know the choices.
 """
 
@@ -35,6 +35,7 @@ from pipeline.files.os_errors import telling_os_errors
 
 _OF_A_SCHEME = ("quantization", "scheme")  # what dvc.yaml's matrix gives a stage
 _READ_BY_TOOLS = ("choose",)
+_NOT_IN_PARAMS = ("scheme", "report", "measure")  # what dvc.yaml's matrix gives a stage, and what stands in conf/ alone
 _LOCK = Path("dvc.lock")
 _SCHEME_NAME = re.compile(r"[a-z0-9_]+")
 _NAMES_OF_BACKBONES = ("converted", "tuned")  # in models/backbone/, beside the schemes'
@@ -73,7 +74,7 @@ def check(params: Mapping[str, Any]) -> None:
 def check_keys(params: Mapping[str, Any]) -> None:
     """Refuse top-level keys that no stage takes, and name those that are missing."""
     taken = {name for schema in schemas().values() for name in get_type_hints(schema)}
-    expected = sorted(taken - {"scheme", "report"} | set(_READ_BY_TOOLS))
+    expected = sorted(taken - set(_NOT_IN_PARAMS) | set(_READ_BY_TOOLS))
     for key in params:
         if key not in expected:
             raise _wrong(f"unknown key `{key}`", f"one of {', '.join(expected)}", "correct or remove it")
@@ -177,15 +178,15 @@ def changes(params: Mapping[str, Any], lock: Path) -> list[str]:
     return [f"{name}: {old} -> {new}" for name, (old, new) in told.items() if old != new]
 
 
-def remove_metrics_of_others(schemes: Collection[str]) -> None:
-    """Remove the metrics of schemes that are not listed: `report` and `gate` must not depend on what was made once.
+def remove_evaluations_of_others(schemes: Collection[str]) -> None:
+    """Remove what is known of schemes that are not listed: `measure` must not depend on what was made once.
 
     The scheme's results come back from DVC's cache when it is listed again.
     """
-    for path in sorted(layout.SCHEMES_METRICS.glob("*.json")):
+    for path in sorted(layout.EVALUATIONS.glob("*.json")):
         if path.stem not in schemes:
             path.unlink()
-            sys.stderr.write(f"check: {path} is removed, as `quantization` does not list {path.stem}\n")
+            sys.stderr.write(f"check: {path.stem} is off the list `quantization`, and leaves metrics/\n")
 
 
 def make_data_folders() -> None:
@@ -210,7 +211,7 @@ def main() -> None:
             for change in changes(params, _LOCK):
                 sys.stderr.write(f"check: {change}\n")
             make_data_folders()
-            remove_metrics_of_others(params["quantization"])  # type: ignore[arg-type]
+            remove_evaluations_of_others(params["quantization"])  # type: ignore[arg-type]
             write_text(layout.CHECKED, "What params.yaml says can be run.\n")  # always the same: it re-runs nothing
     except PipelineError as error:
         print_error("check", error)

@@ -1,8 +1,8 @@
-"""Stage `evaluate`: scores a model as a phone would run it, and gathers all that is known about a scheme.
+"""Stage `evaluate`: scores a model as a phone would run it.
 
 Reads models/backbone/{<scheme>,float32}.tflite and the heads that have never seen the test takes
 (models/heads/held_out/), data/frames, data/splits.csv, what cross-validation found, and models/classifiers/<scheme>;
-writes metrics/schemes/<scheme>.json and plots/evaluation/<scheme>/{predictions,confusion}.csv.
+writes build/evaluation/<scheme>.json and plots/evaluation/<scheme>/{predictions,confusion}.csv.
 Cross-validation leads: it rests on every take, the test part on few. The test takes add what it cannot see, from pixels
 to label: the very backbone that is shipped runs on the test frames behind the one preprocessing function, by default in
 LiteRT; the float32 model runs beside it on the same frames. Whether the runtimes agree is measured, too: the metrics
@@ -24,11 +24,10 @@ import numpy.typing as npt
 from pipeline.config.application import run_stage
 from pipeline.config.evaluate import LITERT, REFERENCE, EvaluateStage
 from pipeline.errors import InputError
-from pipeline.files import layout, write_text
+from pipeline.files import layout, sha256_of_bytes, write_text
 from pipeline.heads.classifier import classifier
 from pipeline.heads.head_file import read_head
 from pipeline.images.codec import decode_jpeg
-from pipeline.litert.measure import measure
 from pipeline.litert.metadata import read_labels
 from pipeline.litert.runtimes import classify, open_classifier
 from pipeline.metrics.classification import CROSSVAL, Predictions, agreement, largest_difference, score
@@ -65,7 +64,7 @@ class HeldOutFrame:
 
 
 def evaluate(config: EvaluateStage) -> None:
-    """Score and time one scheme's model."""
+    """Score one scheme's model."""
     frames = list(held_out_frames(read_takes(layout.SPLITS)))
     if not frames:
         raise InputError(
@@ -82,11 +81,11 @@ def evaluate(config: EvaluateStage) -> None:
     metrics = (
         figures(predictions, reference, config)
         | _agreement_of_runtimes(model, predictions, frames, config)
-        | _costs(config)
+        | _file(config)
     )
     write_text(layout.predictions(config.scheme), predictions.table().to_csv(index=False, lineterminator="\n"))
     write_text(layout.confusion(config.scheme), predictions.confusion().to_csv(index=False, lineterminator="\n"))
-    write_text(layout.metrics(config.scheme), json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+    write_text(layout.evaluation(config.scheme), json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
     test = metrics["test"]
     sys.stderr.write(
         f"evaluate@{config.scheme}: accuracy {test['accuracy']:.3f} on {test['num_test_frames']} frames of "
@@ -211,23 +210,15 @@ def spread(num_frames: int, num_wanted: int) -> np.ndarray:
     return np.linspace(0, num_frames - 1, min(num_frames, num_wanted)).round().astype(np.int64)
 
 
-def _costs(config: EvaluateStage) -> dict[str, object]:
-    """Measure size, latency and memory, in a process of its own: LiteRT's with XNNPACK, whatever the runtime."""
-    path = layout.model(config.scheme)
-    measured = measure(
-        path,
-        num_threads=config.evaluate.num_threads,
-        num_warmup=config.evaluate.num_warmup_runs,
-        num_runs=config.evaluate.num_latency_runs,
-    )
+def _file(config: EvaluateStage) -> dict[str, object]:
+    """Tell what there is to tell of the file itself."""
+    content = layout.model(config.scheme).read_bytes()
     return {
-        "size_bytes": path.stat().st_size,
-        "compressed_size_bytes": len(zlib.compress(path.read_bytes(), _COMPRESSION_LEVEL)),
-        "latency_ms": measured.latency_ms,
-        "num_threads": measured.num_threads,
-        "peak_memory_bytes": measured.peak_memory_bytes,
+        "size_bytes": len(content),
+        "compressed_size_bytes": len(zlib.compress(content, _COMPRESSION_LEVEL)),
         "scheme": config.scheme,
         "backbone": config.backbone,
+        "model_sha256": sha256_of_bytes(content),
     }
 
 

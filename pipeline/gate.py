@@ -58,7 +58,7 @@ def breaches_of(metrics: dict[str, Any], config: GateConfig) -> list[Breach]:
     """Return the limits that a model breaks; a value that is no number breaks every limit.
 
     Args:
-        metrics: Of one scheme, as the stage `evaluate` wrote them.
+        metrics: Of one scheme, as the stage `measure` wrote them.
         config: The limits.
     """
     values = {name: _value(metrics, name, config.judge_by) for name in config.limits()}
@@ -99,7 +99,7 @@ def _value(metrics: dict[str, Any], limit: str, judge_by: str) -> float:
     if limit in ends:
         return ends[limit]
     if limit == "max_latency_ms_p50":
-        return float(metrics["latency_ms"]["p50"])
+        return float(metrics["latency_ms"]["high" if judge_by == INTERVAL else "p50"])
     name = {"min_recall": "worst_recall"}.get(limit, limit.removeprefix("min_").removeprefix("max_"))
     return float(metrics[name])
 

@@ -22,8 +22,8 @@ stages = yaml.safe_load(text)["stages"]
 stage = stages[name]
 if name == "check":
     sys.path.insert(0, {str(PROJECT)!r})
-    from pipeline.check import remove_metrics_of_others
-    remove_metrics_of_others(params["quantization"])
+    from pipeline.check import remove_evaluations_of_others
+    remove_evaluations_of_others(params["quantization"])
 log = pathlib.Path(sys.argv[0]).with_name("ran.txt")
 print(" ".join([name, params["backbone"], scheme]), file=log.open("a"))
 digest = hashlib.sha256(" ".join(sys.argv[1:]).encode())

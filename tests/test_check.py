@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import pipeline.check as check_module
-from pipeline.check import changes, check, choices_of, make_data_folders, remove_metrics_of_others
+from pipeline.check import changes, check, choices_of, make_data_folders, remove_evaluations_of_others
 from pipeline.config import composing, plain
 from pipeline.config.plain import CONF_FOLDER, load
 from pipeline.errors import ConfigurationError, PipelineError
@@ -326,12 +326,14 @@ def test_what_changed_is_told_by_its_full_name_with_both_values(folder: Path) ->
     ]
 
 
-def test_metrics_of_schemes_that_are_not_listed_are_removed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_known_of_schemes_that_are_not_listed_is_removed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for scheme in ("float32", "int8", "int4"):
-        write_text(layout.metrics(scheme), "{}")
-    remove_metrics_of_others(["float32", "int8"])
-    assert sorted(path.stem for path in layout.SCHEMES_METRICS.iterdir()) == ["float32", "int8"]
-    assert "metrics/schemes/int4.json is removed, as `quantization` does not list int4" in capsys.readouterr().err
+        write_text(layout.evaluation(scheme), "{}")
+    remove_evaluations_of_others(["float32", "int8"])
+    assert sorted(path.stem for path in layout.EVALUATIONS.iterdir()) == ["float32", "int8"]
+    assert "int4 is off the list `quantization`, and leaves metrics/" in capsys.readouterr().err
 
 
 def test_the_command_prints_no_traceback_and_fails(folder: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.config.evaluate import EvaluateConfig, EvaluateStage
 from pipeline.errors import PipelineError
 from pipeline.evaluate import evaluate, held_out_frames, predict, spread
-from pipeline.files import layout, write_bytes, write_text
+from pipeline.files import layout, sha256_of_file, write_bytes, write_text
 from pipeline.heads.classifier import classifier
 from pipeline.heads.head_file import Head, to_bytes
 from pipeline.images.codec import decode_jpeg
@@ -35,9 +35,6 @@ from tests import tiny_models, tiny_project, tiny_results
 
 CONFIG = EvaluateConfig(
     runtime="litert",
-    num_threads=1,
-    num_warmup_runs=1,
-    num_latency_runs=5,
     num_calibration_bins=10,
     num_reference_frames=4,
 )
@@ -45,7 +42,7 @@ CONFIG = EvaluateConfig(
 KEYS = {
     *("scored_by", "standard_error", "intervals", "worst_recall", "test"),
     *("accuracy", "take_accuracy", "macro_f1", "log_loss", "expected_calibration_error", "agreement_with_float32"),
-    *("accuracy_drop", "per_class", "size_bytes", "latency_ms", "num_threads", "peak_memory_bytes", "num_test_frames"),
+    *("accuracy_drop", "per_class", "size_bytes", "num_test_frames", "model_sha256"),
     *("num_test_takes", "scheme", "backbone", "runtime", "num_reference_frames", "agreement_with_litert"),
     *("largest_probability_difference_litert", "agreement_with_reference_kernels", "compressed_size_bytes"),
     "largest_probability_difference_reference_kernels",
@@ -82,18 +79,18 @@ def test_the_metrics_file_keeps_its_contract(folder: Path) -> None:
     write_model("int8", swap=True)
     evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE.name, CONFIG))
     evaluate(EvaluateStage("int8", "stretch", tiny_project.BACKBONE.name, CONFIG))
-    reference, swapped = (json.loads(layout.metrics(scheme).read_text()) for scheme in ("float32", "int8"))
+    reference, swapped = (json.loads(layout.evaluation(scheme).read_text()) for scheme in ("float32", "int8"))
     assert set(reference) == set(swapped) == KEYS
     assert set(reference["per_class"]) == set(tiny_project.LABELS)
     assert (reference["scored_by"], reference["accuracy"]) == ("test", reference["test"]["accuracy"])
-    assert set(reference["latency_ms"]) == {"p50", "p90", "p99"}
     assert (reference["agreement_with_float32"], reference["accuracy_drop"]) == (1, 0)
     assert swapped["agreement_with_float32"] == 0
     assert swapped["accuracy_drop"] == pytest.approx(2 * reference["accuracy"] - 1)
     assert swapped["size_bytes"] == layout.model("int8").stat().st_size
     assert swapped["compressed_size_bytes"] == len(zlib.compress(layout.model("int8").read_bytes(), 9))
     assert (reference["num_test_frames"], reference["num_test_takes"]) == (2 * tiny_project.NUM_FRAMES, 2)
-    assert (swapped["scheme"], swapped["backbone"], swapped["num_threads"]) == ("int8", "tiny", 1)
+    assert (swapped["scheme"], swapped["backbone"]) == ("int8", "tiny")
+    assert swapped["model_sha256"] == sha256_of_file(layout.model("int8"))
     table = pd.read_csv(layout.predictions("int8"))
     assert table["is_right"].mean() == pytest.approx(swapped["accuracy"])
     confusion = pd.read_csv(layout.confusion("int8"))
@@ -110,7 +107,7 @@ def test_cross_validation_leads_and_the_test_takes_stand_beside_it(folder: Path)
         found = {"accuracy": float(table["is_right"].mean()), "num_test_frames": 99, "intervals": {"accuracy": {}}}
         write_text(layout.crossval_figures(scheme), json.dumps(found))
     evaluate(EvaluateStage("int8", "stretch", tiny_project.BACKBONE.name, CONFIG))
-    metrics = json.loads(layout.metrics("int8").read_text())
+    metrics = json.loads(layout.evaluation("int8").read_text())
     assert (metrics["scored_by"], metrics["accuracy"], metrics["num_test_frames"]) == ("crossval", 0.8, 99)
     assert metrics["accuracy_drop"] == pytest.approx(0.2)
     assert metrics["intervals"]["accuracy_drop"] == {"low": 0.0, "high": pytest.approx(0.4)}
@@ -144,7 +141,7 @@ def test_the_metrics_tell_whether_the_runtimes_agree(
     tiny_project.make()
     write_model("float32")
     evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE.name, replace(CONFIG, runtime=runtime)))
-    metrics = json.loads(layout.metrics("float32").read_text())
+    metrics = json.loads(layout.evaluation("float32").read_text())
     assert set(metrics) == KEYS
     assert (metrics["runtime"], metrics["num_reference_frames"]) == (runtime, 4)
     for kernels in ("litert", "reference_kernels"):

@@ -114,11 +114,11 @@ def test_score_equals_evaluate_on_the_same_frames(folder: Path) -> None:
     evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE.name, CONFIG))
     for frame in held_out_frames(read_takes(layout.SPLITS)):
         write_bytes(Path("photos") / frame.take / f"{frame.frame_id}.jpg", frame.image)
-    evaluated = json.loads(layout.metrics("float32").read_text())
+    evaluated = json.loads(layout.evaluation("float32").read_text())
     scored = run(layout.model("float32"), "photos")
-    measured = {"latency_ms", "peak_memory_bytes"}
-    same = set(scored) & set(evaluated) - measured
-    assert set(scored) - set(evaluated) == {"model", "data", "resize", "outputs"}
+    measured = {"latency_ms", "num_threads", "peak_memory_bytes"}
+    same = set(scored) & set(evaluated)
+    assert set(scored) - set(evaluated) == {"model", "data", "resize", "outputs", *measured}
     assert {"accuracy", "take_accuracy", "macro_f1", "log_loss", "per_class", "size_bytes", "runtime"} <= same
     assert {key: scored[key] for key in same} == {
         key: pytest.approx(evaluated[key], abs=1e-6) if isinstance(evaluated[key], float) else evaluated[key]

@@ -50,7 +50,8 @@ def write_scheme(scheme: str, *, wrong: Sequence[int] = (), size_bytes: int = 10
         "test": figures,
         "num_threads": 1,
         "size_bytes": size_bytes,
-        "latency_ms": {"p50": p50},
+        "latency_ms": {"p50": p50, "high": p50 + 1},
+        "busy_percent": 0.0,
         "scheme": scheme,
     }
     write_text(layout.metrics(scheme), json.dumps(metrics))

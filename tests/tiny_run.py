@@ -18,7 +18,7 @@ PARAMS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text(enco
 def write_scheme(scheme: str, *, wrong: Sequence[int] = (), size_bytes: int = 4000, p50: float = 9.0) -> None:
     """Write model, predictions and metrics of a scheme; `wrong` are the numbers of frames that it gets wrong."""
     tiny_results.write_scheme(scheme, wrong=wrong, size_bytes=size_bytes, p50=p50)
-    change_metrics(scheme, latency_ms={"p50": p50, "p90": p50}, backbone="tiny")
+    change_metrics(scheme, latency_ms={"p50": p50, "p90": p50, "high": p50 + 1}, backbone="tiny")
 
 
 def change_metrics(scheme: str, **changes: Any) -> None:

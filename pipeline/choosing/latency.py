@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.config.plain import CONF_FOLDER, load
+from pipeline.config.measure import measure_config
 from pipeline.files import write_bytes, write_text
 from pipeline.litert.measure import measure
 
@@ -36,16 +36,18 @@ def latencies_ms(models: Mapping[str, Callable[[], bytes]], kept: Path) -> dict[
 
 
 def measure_in_turns(models: Mapping[str, bytes], num_rounds: int = NUM_ROUNDS) -> dict[str, float]:
-    """Measure each model once a round, with the threads and runs of conf/evaluate.yaml, each in a fresh process.
+    """Measure each model once a round, with the threads and runs of conf/measure.yaml, each in a fresh process.
+
+    (The stage `measure` has few models and times them within one process; here may be dozens, too many for memory.)
 
     Returns:
         By name, the lowest of the rounds' medians in milliseconds.
     """
-    values: Mapping[str, int] = load(CONF_FOLDER / "evaluate.yaml")["evaluate"]  # type: ignore[assignment]
+    config = measure_config()
     numbers = {
-        "num_threads": values["num_threads"],
-        "num_warmup": values["num_warmup_runs"],
-        "num_runs": values["num_latency_runs"],
+        "num_threads": config.num_threads,
+        "num_warmup": config.num_warmup_runs,
+        "num_runs": config.num_turns * config.num_runs_a_turn,
     }
     found = dict.fromkeys(models, float("inf"))
     with tempfile.TemporaryDirectory() as folder:

@@ -4,38 +4,29 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from pipeline.config.ranges import at_least, between, one_of
+from pipeline.config.ranges import at_least, one_of
 
 LITERT, REFERENCE, MEDIAPIPE = RUNTIMES = ("litert", "reference", "mediapipe")
 
 
 @dataclass
 class EvaluateConfig:
-    """How a model is scored and timed.
+    """How a model is scored.
 
     Attributes:
         runtime: What runs the model on the test frames: `litert` (XNNPACK, what apps get by default), `reference`
             (LiteRT's plain kernels) or `mediapipe` (MediaPipe Tasks, with its own preprocessing).
-        num_threads: Threads of the interpreter whose latency is measured.
-        num_warmup_runs: Runs before the clock starts.
-        num_latency_runs: Runs that the percentiles are taken over.
         num_calibration_bins: Bins of the expected calibration error.
         num_reference_frames: Test frames, at most, that XNNPACK is compared with the reference kernels on.
     """
 
     runtime: str = MISSING
-    num_threads: int = MISSING
-    num_warmup_runs: int = MISSING
-    num_latency_runs: int = MISSING
     num_calibration_bins: int = MISSING
     num_reference_frames: int = MISSING
 
     def __post_init__(self) -> None:
         """Check the values."""
         one_of("evaluate.runtime", self.runtime, RUNTIMES)
-        between("evaluate.num_threads", self.num_threads, 1, 64)
-        at_least("evaluate.num_warmup_runs", self.num_warmup_runs, 0)
-        at_least("evaluate.num_latency_runs", self.num_latency_runs, 1)
         at_least("evaluate.num_calibration_bins", self.num_calibration_bins, 1)
         at_least("evaluate.num_reference_frames", self.num_reference_frames, 1)
 

@@ -18,6 +18,7 @@ CODE = Path("build/code")
 CHECKED = Path("build/checked")
 GATE = Path("build/gate.json")
 DEPLOYED = Path("models/deployed")
+EVALUATIONS = Path("build/evaluation")
 SCHEMES_METRICS = Path("metrics/schemes")
 DEPLOYED_METRICS = Path("metrics/deployed.json")
 PICTURES = Path("plots/pictures")
@@ -94,6 +95,11 @@ def labels(scheme: str) -> Path:
 def metrics(scheme: str) -> Path:
     """Return a scheme's metrics."""
     return SCHEMES_METRICS / f"{scheme}.json"
+
+
+def evaluation(scheme: str) -> Path:
+    """Return what the stage `evaluate` found about a model."""
+    return EVALUATIONS / f"{scheme}.json"
 
 
 def predictions(scheme: str) -> Path:

@@ -22,7 +22,7 @@ from pipeline.litert.interpreter import load_interpreter
 from pipeline.processes.endings import died, ending
 
 _PROJECT = Path(__file__).resolve().parents[2]
-_PERCENTILES = (50, 90, 99)
+PERCENTILES = (50, 90, 99)
 
 
 @dataclass(frozen=True)
@@ -70,20 +70,20 @@ def measure(path: Path, *, num_threads: int, num_warmup: int, num_runs: int) -> 
 def measure_here(path: Path, num_threads: int, num_warmup: int, num_runs: int) -> Measurement:
     """Measure a model in this process, which should have done nothing else before."""
     before = _start_watching_memory()
-    run = _runner(path.read_bytes(), num_threads)
+    run = timed_runner(path.read_bytes(), num_threads)
     for _ in range(num_warmup):
         run()
     latencies_ms = [run() for _ in range(num_runs)]
-    percentiles = np.percentile(latencies_ms, _PERCENTILES)
+    percentiles = np.percentile(latencies_ms, PERCENTILES)
     return Measurement(
-        latency_ms={f"p{rank}": round(float(value), 3) for rank, value in zip(_PERCENTILES, percentiles, strict=True)},
+        latency_ms={f"p{rank}": round(float(value), 3) for rank, value in zip(PERCENTILES, percentiles, strict=True)},
         peak_memory_bytes=max(_peak_bytes() - before, 0),
         num_threads=num_threads,
     )
 
 
-def _runner(content: bytes, num_threads: int) -> Callable[[], float]:
-    """Return what runs the model once on noise and tells how many milliseconds that took."""
+def timed_runner(content: bytes, num_threads: int) -> Callable[[], float]:
+    """Return what runs a model once on noise and tells how many milliseconds that took."""
     interpreter = load_interpreter(content, num_threads)
     taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     noise = np.random.default_rng(0).integers(0, 256, taken["shape"]).astype(taken["dtype"])

@@ -114,7 +114,7 @@ def report(opens: bool) -> None:
 )
 @click.option("--per-second", type=float, default=4, show_default=True, help="Frames from a second of video.")
 @click.option("--width", "width_pixels", type=int, help="Scale wider pictures down first.  [default: as stored]")
-@click.option("--threads", "num_threads", type=int, help="Of the latency.  [default: as conf/evaluate.yaml says]")
+@click.option("--threads", "num_threads", type=int, help="Of the latency.  [default: as conf/measure.yaml says]")
 @_as_json
 def score(as_json: bool, **options: Any) -> None:
     """Score any .tflite classifier on a folder of labelled pictures.

@@ -13,7 +13,7 @@ from pipeline.config.plain import PARAMS, load
 from pipeline.errors import ConfigurationError, InputError
 from pipeline.metrics.classification import CROSSVAL
 
-Metrics = Mapping[str, Any]  # a file of metrics/, as the stage `evaluate` writes it
+Metrics = Mapping[str, Any]  # a file of metrics/, as the stage `measure` writes it
 
 
 def params_of_project() -> dict[str, Any]:
@@ -37,10 +37,10 @@ def read_metrics(path: Path) -> Metrics:
         raise InputError(
             found=f"{path} is missing or damaged", expected="the metrics of a finished run", remedy="run `make repro`"
         ) from error
-    if "scored_by" not in found:
+    if not {"scored_by", "busy_percent"} <= found.keys():
         raise InputError(
             found=f"{path} was written by an earlier version of Viewfinder",
-            expected="metrics that say what they were scored by",
+            expected="metrics that say what they were scored by, and how busy the machine was that timed the model",
             remedy="run `dvc repro`",
         )
     return found

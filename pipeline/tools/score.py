@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.config.evaluate import EvaluateConfig
+from pipeline.config.measure import MeasureConfig, measure_config
 from pipeline.config.plain import CONF_FOLDER, load
 from pipeline.errors import ConfigurationError, InputError
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
@@ -51,7 +52,7 @@ class Request:
         runtime: One of `RUNTIMES`.
         per_second: Frames taken from a second of video.
         width_pixels: Wider pictures are scaled down to it first; None leaves all as they are stored.
-        num_threads: Of the interpreter whose latency is measured; None for what conf/evaluate.yaml says.
+        num_threads: Of the interpreter whose latency is measured; None for what conf/measure.yaml says.
     """
 
     model: Path
@@ -78,6 +79,7 @@ def score(request: Request) -> dict[str, Any]:
         ModelError: If the model cannot be read or run.
     """
     config = _config(request)
+    measuring = measure_config(**({"num_threads": request.num_threads} if request.num_threads is not None else {}))
     content, found = read_classifier(request.model)
     labels = labels_of_model(content, request.labels, found.num_outputs)
     sources = sources_of(request.data, labels)
@@ -95,7 +97,7 @@ def score(request: Request) -> dict[str, Any]:
     predictions = _predictions(sources, labels, [len(output) for output in outputs], probabilities)
     return (
         _metrics(predictions, config.num_calibration_bins)
-        | _costs(request.model, config)
+        | _costs(request.model, measuring)
         | {
             "model": str(request.model),
             "data": str(request.data),
@@ -204,9 +206,7 @@ def table(metrics: dict[str, Any]) -> str:
 def _config(request: Request) -> EvaluateConfig:
     """Take from conf/evaluate.yaml what the command line does not say."""
     section = load(CONF_FOLDER / "evaluate.yaml")["evaluate"]
-    given = {"runtime": request.runtime} | (
-        {"num_threads": request.num_threads} if request.num_threads is not None else {}
-    )
+    given = {"runtime": request.runtime}
     return EvaluateConfig(**(section | given if isinstance(section, dict) else given))
 
 
@@ -248,12 +248,12 @@ def _metrics(predictions: Predictions, num_bins: int) -> dict[str, Any]:
     }
 
 
-def _costs(path: Path, config: EvaluateConfig) -> dict[str, Any]:
+def _costs(path: Path, config: MeasureConfig) -> dict[str, Any]:
     measured = measure(
         path,
         num_threads=config.num_threads,
         num_warmup=config.num_warmup_runs,
-        num_runs=config.num_latency_runs,
+        num_runs=config.num_turns * config.num_runs_a_turn,
     )
     return {
         "size_bytes": path.stat().st_size,

@@ -35,6 +35,7 @@ class Summary:
         cut_labels: Labels with too few takes, whose figures look better than they are.
         never_predicted: Labels that the scheme that params.yaml wants never says where they are shown.
         num_threads: Of the interpreter whose latency was measured.
+        busy_percent: Of this machine's processors, that other programs used meanwhile.
         schemes: Some of the metrics of each, in the order of params.yaml.
         wanted: The scheme that params.yaml wants deployed.
         deployed: The scheme in models/deployed/; None if there never was one.
@@ -49,6 +50,7 @@ class Summary:
     cut_labels: list[str]
     never_predicted: list[str]
     num_threads: int
+    busy_percent: float
     schemes: list[dict[str, Any]]
     wanted: str
     deployed: str | None
@@ -79,6 +81,7 @@ def summarized() -> Summary:
         cut_labels=_cut_labels(),
         never_predicted=[label for label, one in wanted_metrics["per_class"].items() if one.get("recall") == 0],
         num_threads=first["num_threads"],
+        busy_percent=first["busy_percent"],
         schemes=[{key: metrics[key] for key in _SHOWN} for metrics in schemes.values()],
         wanted=wanted,
         deployed=read_metrics(layout.DEPLOYED_METRICS)["scheme"] if is_deployed else None,
@@ -111,7 +114,8 @@ def text_of(summary: Summary) -> str:
 def what_counts(summary: Summary) -> list[str]:
     """Return lines that tell what the figures are of, and what to keep in mind."""
     lines = [f"{summary.backbone}. {summary.scored}", *([summary.test] if summary.test else [])]
-    lines.append(f"Latency on {summary.num_threads} thread(s) of this machine")
+    busy = f"other programs used {summary.busy_percent:.0f}% of its processors meanwhile"
+    lines.append(f"Latency on {summary.num_threads} thread(s) of this machine, all schemes in turns; {busy}")
     if summary.cut_labels:
         names = ", ".join(summary.cut_labels)
         lines.append(f"Better than they are: the figures of {names}, whose few takes were trained on in part")
