@@ -19,6 +19,14 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 help:  ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# A virtual environment knows where it lies, and its programs fail with "No such file" elsewhere.
+made_for = $(shell sed -n 's|^command = .* \(/.*\)$$|\1|p' $(VENV)/pyvenv.cfg 2>/dev/null)
+ifneq ($(made_for),)
+ifeq ($(shell test -d '$(made_for)' || echo moved),moved)
+$(error This project was moved: $(VENV) was made for $(made_for), which is not there. Remove it, and it is made again: rm -rf $(VENV))
+endif
+endif
+
 setup: $(BIN)/viewfinder  ## Make .venv with the exact versions of requirements.lock, and the command viewfinder in it
 
 setup-dev: $(BIN)/viewfinder $(VENV)/installed-dev  ## The same, and what tests and checks need

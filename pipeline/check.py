@@ -29,7 +29,7 @@ from pipeline.config.quantization import QuantizationConfig
 from pipeline.config.quantize import QuantizeStage
 from pipeline.config.ranges import one_of
 from pipeline.config.resize import RESIZE_CHOICES
-from pipeline.errors import ConfigurationError, PipelineError
+from pipeline.errors import ConfigurationError, InputError, PipelineError
 from pipeline.files import layout, write_text
 from pipeline.files.os_errors import telling_os_errors
 
@@ -189,6 +189,19 @@ def remove_evaluations_of_others(schemes: Collection[str]) -> None:
             sys.stderr.write(f"check: {path.stem} is off the list `quantization`, and leaves metrics/\n")
 
 
+def refuse_no_git(folder: Path) -> None:
+    """Raise InputError if no Git repository is around a folder, as in one that was unpacked from a ZIP file.
+
+    Without one DVC does not start, and there is nothing that `dvc metrics diff` could compare with.
+    """
+    if not any((parent / ".git").exists() for parent in (folder, *folder.parents)):
+        raise InputError(
+            found=f"{folder} is not under Git (a project that was downloaded as a ZIP file is not)",
+            expected="a Git repository, in which DVC keeps what a run gave",
+            remedy='clone the project instead, or: git init && git add --all && git commit -m "as it came"',
+        )
+
+
 def make_data_folders() -> None:
     """Make data/videos and data/photos, which DVC wants to be there: a project needs one of them only."""
     for folder in (layout.VIDEOS, layout.PHOTOS):
@@ -208,6 +221,7 @@ def main() -> None:
         with telling_os_errors(Path.cwd()):
             params = load(PARAMS)
             check(params)
+            refuse_no_git(Path.cwd())
             for change in changes(params, _LOCK):
                 sys.stderr.write(f"check: {change}\n")
             make_data_folders()

@@ -8,26 +8,22 @@ of what it was trained on looks far better than it is.
 import fnmatch
 import re
 import sys
-import time
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-
-from tqdm import tqdm
 
 from pipeline.config.application import run_stage
 from pipeline.config.split import SplitConfig, SplitStage
 from pipeline.errors import InputError, PipelineError, combine
 from pipeline.files import layout
 from pipeline.files.suffixes import PHOTO_SUFFIXES
+from pipeline.processes.progress import counted
 from pipeline.takes.assignment import MIN_TAKES, assign_takes, recordings_of
 from pipeline.takes.contents import Content, files_of, read_contents, refuse_twins
-from pipeline.takes.sources import Source, find_sources
+from pipeline.takes.sources import Source, find_sources, hidden_pictures
 from pipeline.takes.splits import FOLDERS_OF_PARTS, TEST, TRAIN, VALIDATION, Block, write_splits
-
-_SECONDS_BETWEEN_LINES = 10
 
 
 def split(config: SplitStage) -> None:
@@ -40,7 +36,9 @@ def split(config: SplitStage) -> None:
     sources = find_sources(layout.VIDEOS, layout.PHOTOS)
     refuse_parts(sources)
     files = files_of(sources)
-    contents = read_contents(_with_progress(files))
+    for path in hidden_pictures(layout.VIDEOS, layout.PHOTOS):
+        sys.stderr.write(f"split: {path} is hidden, as its name begins with a dot, and not used\n")
+    contents = read_contents(counted(files, "split", total=len(files), unit="file"))
     refuse_twins(contents)
     refuse_unknown_tests(contents, config.split)
     blocks = blocks_of_all(contents, config.split)
@@ -235,19 +233,6 @@ def _total(whole: Sequence[Block], num_cut: int) -> str:
     parts = f"{counts[TRAIN]} takes to train, {counts[VALIDATION]} to validate, {counts[TEST]} to test"
     cut = f"{num_cut} {'takes' if num_cut > 1 else 'take'} each cut into blocks for all three"
     return "; ".join([parts] * bool(whole) + [cut] * bool(num_cut))
-
-
-def _with_progress(files: Sequence[tuple[Source, Path]]) -> Iterator[tuple[Source, Path]]:
-    """Pass files on while a bar grows; where nobody sees a bar, a line tells every ten seconds how far it is."""
-    if sys.stderr.isatty():
-        yield from tqdm(files, "split", unit="file")
-        return
-    told = time.monotonic()
-    for number, file in enumerate(files):
-        if time.monotonic() - told >= _SECONDS_BETWEEN_LINES:
-            told = time.monotonic()
-            sys.stderr.write(f"split: {number} of {len(files)} files read\n")
-        yield file
 
 
 def main() -> None:

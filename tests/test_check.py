@@ -11,10 +11,17 @@ import pytest
 import yaml
 
 import pipeline.check as check_module
-from pipeline.check import changes, check, choices_of, make_data_folders, remove_evaluations_of_others
+from pipeline.check import (
+    changes,
+    check,
+    choices_of,
+    make_data_folders,
+    refuse_no_git,
+    remove_evaluations_of_others,
+)
 from pipeline.config import composing, plain
 from pipeline.config.plain import CONF_FOLDER, load
-from pipeline.errors import ConfigurationError, PipelineError
+from pipeline.errors import ConfigurationError, InputError, PipelineError
 from pipeline.files import layout, write_text
 from pipeline.keys.description import LOCKS, description
 from tests.conftest import PROJECT
@@ -385,6 +392,14 @@ def test_a_stage_runs_no_other_code_than_dvc_was_told_of(folder: Path) -> None:
     assert "split: the code of `split` has changed since the stage `code` described it (build/code/" in done.stderr
     write_text(layout.code("split"), json.dumps(description("split")))
     assert run_split("", "").returncode == 0
+
+
+def test_a_project_from_a_zip_file_is_told_how_to_come_under_git(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"is not under Git (.|\n)*git init && git add --all"):
+        refuse_no_git(folder)
+    (folder / ".git").touch()  # a file in a worktree, a folder elsewhere
+    (folder / "sub").mkdir()
+    refuse_no_git(folder / "sub")
 
 
 def test_a_project_of_photos_alone_needs_no_folder_of_videos(folder: Path) -> None:

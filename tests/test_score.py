@@ -23,6 +23,7 @@ from pipeline.litert.runtimes import open_classifier, to_rectangle
 from pipeline.metrics.probabilities import to_probabilities
 from pipeline.takes.splits import read_takes
 from pipeline.tools.cli import viewfinder
+from pipeline.tools.score import labels_of_model
 from tests import clips, tiny_models, tiny_project
 from tests.test_evaluate import CONFIG, write_model
 
@@ -124,6 +125,76 @@ def test_score_equals_evaluate_on_the_same_frames(folder: Path) -> None:
         key: pytest.approx(evaluated[key], abs=1e-6) if isinstance(evaluated[key], float) else evaluated[key]
         for key in same
     }
+
+
+def quantized_input(content: bytes, kind: str, step: float, zero_point: int) -> bytes:
+    """A classifier of float pixels that takes integers, each `step` apart."""
+    found = read_model(content)
+    graph = found.subgraphs[0]
+    target = graph.tensors[graph.inputs[0]]
+    scale = schema.QuantizationParametersT(
+        scale=np.array([step], np.float32), zeroPoint=np.array([zero_point], np.int64)
+    )
+    type_ = {"int8": schema.TensorType.INT8, "uint8": schema.TensorType.UINT8}[kind]
+    graph.tensors.append(schema.TensorT(target.shape, type_, 0, b"integers", quantization=scale, hasRank=True))
+    number = schema.BuiltinOperator.DEQUANTIZE
+    found.operatorCodes.append(schema.OperatorCodeT(deprecatedBuiltinCode=number, builtinCode=number, version=2))
+    graph.operators.insert(
+        0, schema.OperatorT(len(found.operatorCodes) - 1, [len(graph.tensors) - 1], list(graph.inputs))
+    )
+    graph.inputs = [len(graph.tensors) - 1]
+    return packed(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "zero_point", "options"),
+    [
+        ("int8", 1.0, -128, []),  # 0..255
+        ("int8", 1.0, -128, ["--mean", 0, "--std", 1]),
+        ("int8", 2.0, -128, ["--mean", 0, "--std", 1]),  # 0..510: only half of it is ever given
+        ("uint8", 1.0, 0, []),
+        ("uint8", 2.0, 10, ["--mean", 0, "--std", 1]),
+    ],
+)
+def test_integer_pixels_are_given_what_they_stand_for(
+    model: Path, kind: str, step: float, zero_point: int, options: list[object]
+) -> None:
+    floats = classifier(dtype="float32")  # takes 0..255
+    write_bytes(Path("float.tflite"), floats)
+    labels = ["--labels", write_labels(*LABELS)]
+    expected = run("float.tflite", "data", *labels, "--mean", 0, "--std", 1)
+    write_bytes(Path("integers.tflite"), quantized_input(floats, kind, step, zero_point))
+    found = run("integers.tflite", "data", *labels, *options)
+    assert found["log_loss"] == pytest.approx(expected["log_loss"], abs=1e-6 if step == 1 else 0.02)
+    assert found["accuracy"] == expected["accuracy"]
+
+
+def test_int8_pixels_of_a_range_that_nothing_tells(model: Path) -> None:
+    write_bytes(Path("integers.tflite"), quantized_input(classifier(dtype="float32"), "int8", 0.0187, -14))
+    message = refusal("integers.tflite", "data", "--labels", write_labels(*LABELS))
+    assert "the model takes int8 pixels in steps of 0.0187, and nothing tells what range" in message
+
+
+@pytest.mark.parametrize("step", [1 / 127.5, 1 / 127, 1 / 128])
+def test_int8_pixels_of_minus_1_to_1_are_pixels_minus_128(model: Path, step: float) -> None:
+    write_bytes(Path("float.tflite"), without_normalization(classifier(dtype="float32")))
+    labels = ["--labels", write_labels(*LABELS)]
+    expected = run("float.tflite", "data", *labels, "--mean", 127.5, "--std", 127.5)
+    write_bytes(Path("i.tflite"), quantized_input(Path("float.tflite").read_bytes(), "int8", step, 0))
+    assert run("i.tflite", "data", *labels)["log_loss"] == pytest.approx(expected["log_loss"], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "lines", [["0 cup", "1 rote Möhre"], ["0  cup ", " 1 rote Möhre"], ["\ufeffcup", "rote Möhre "]]
+)
+def test_labels_as_others_write_them(model: Path, lines: list[str]) -> None:
+    expected = run(model, "data")["per_class"]
+    assert run(model, "data", "--labels", write_labels(*lines))["per_class"] == expected
+
+
+def test_numbers_that_do_not_count_belong_to_the_names() -> None:
+    assert labels_of_model(b"", write_labels("1 cup", "2 pen"), 2) == ["1 cup", "2 pen"]
+    assert labels_of_model(b"", write_labels("0 cup", "pen"), 2) == ["0 cup", "pen"]
 
 
 def test_float_pixels_with_mean_and_std_are_the_uint8_model(model: Path) -> None:

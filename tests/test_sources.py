@@ -1,15 +1,17 @@
 """Whatever lies in the data folders is a take, is known to be none, or is named in one error with all the rest."""
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from pipeline.errors import InputError
 from pipeline.files import layout, write_bytes
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
-from pipeline.takes.sources import SIDECAR_SUFFIXES, find_sources, sources_below
+from pipeline.takes.sources import SIDECAR_SUFFIXES, find_sources, hidden_pictures, sources_below
 
 CUP, PEN = layout.VIDEOS / "cup", layout.PHOTOS / "pen"
 
@@ -202,3 +204,27 @@ def test_names_that_fit_in_no_line_or_no_file_name_are_refused(folder: Path, nam
         write_bytes(Path("videos") / label / "take.mp4", label.encode())
     with pytest.raises(InputError, match=message):
         find_sources(Path("videos"), Path("photos"))
+
+
+def test_two_forms_of_one_accent_are_two_folders_that_look_alike() -> None:
+    forms: list[tuple[Literal["NFC", "NFD"], int]] = [("NFC", 1), ("NFD", 2)]
+    for form, number in forms:
+        write(layout.VIDEOS / unicodedata.normalize("NFC", "pêche") / f"{unicodedata.normalize(form, 'é')}.mp4", form)
+        write(layout.VIDEOS / unicodedata.normalize(form, "café") / f"{number}.mp4", form)
+    message = refusal()
+    assert "two folders look like 'café': 'cafe\\u0301' and 'caf\\xe9', with accents encoded otherwise" in message
+    assert "takes of label 'pêche' that differ only in how accents are encoded: two called 'é.mp4'" in message
+
+
+def test_one_label_may_be_encoded_in_two_ways_in_two_data_folders() -> None:
+    write(layout.VIDEOS / unicodedata.normalize("NFC", "café/1.mp4"))
+    write(layout.PHOTOS / unicodedata.normalize("NFD", "café/2.jpg"))
+    assert [name for name in names() if name.startswith("café")] == ["café/1.mp4", "café/2.jpg"]
+
+
+def test_what_is_hidden_and_may_be_meant_is_listed() -> None:
+    meant = [layout.VIDEOS / ".bird/1.mp4", layout.VIDEOS / "cup/.2.mov", layout.PHOTOS / "cup/.desk/a.jpg"]
+    others = ["cup/._1.mp4", ".git/config", ".AppleDouble/1.mp4", "cup/.DS_Store", "cup/1.mp4", ".empty/.x"]
+    for path in (*meant, *(layout.VIDEOS / name for name in others)):
+        write(path)
+    assert hidden_pictures(layout.VIDEOS, layout.PHOTOS, Path("none")) == [meant[0].parent, meant[1], meant[2].parent]

@@ -1,6 +1,4 @@
-import io
 import shutil
-import sys
 import tempfile
 import unicodedata
 from collections import Counter
@@ -10,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import split as split_module
 from pipeline.config.split import SplitConfig, SplitStage
 from pipeline.errors import InputError, PipelineError
 from pipeline.files import layout
@@ -262,14 +259,6 @@ def test_the_report_counts_takes_of_each_label_and_part() -> None:
         "  measuring tape  2 each cut into blocks",
     ]
     assert report(cut).startswith("split: 1 labels; 2 takes each cut into blocks for all three\n")
-
-
-def test_progress_is_told_where_there_is_no_screen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill([f"{label}/{i}.mp4" for label in ("cup", "pen") for i in range(3)])
-    monkeypatch.setattr(split_module, "_SECONDS_BETWEEN_LINES", 0)
-    monkeypatch.setattr(sys, "stderr", printed := io.StringIO())
-    split(CONFIG)
-    assert printed.getvalue().startswith("split: 0 of 6 files read\nsplit: 1 of 6 files read\n")
 
 
 def test_a_split_file_changed_by_hand(folder: Path) -> None:

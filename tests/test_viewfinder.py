@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -154,3 +155,17 @@ def test_the_makefile_explains_every_target_and_starts_tools_by_their_command() 
     used = set(re.findall(r"\$\(BIN\)/viewfinder ([\w-]+)", text))
     assert used == COMMANDS - {"score", "import", "completion"}
     assert not re.search(r"-m pipeline\.(tools|choosing|score)", text)
+
+
+def test_a_project_that_was_moved_with_its_environment_is_told_so(tmp_path: Path) -> None:
+    project = tmp_path / "before it moves"
+    project.mkdir()
+    shutil.copy(PROJECT / "Makefile", project)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(project / ".venv")], check=True)
+
+    def told(folder: Path) -> str:
+        done = subprocess.run(["make", "help"], cwd=folder, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    assert "make repro" in told(project)
+    assert f"{project}/.venv, which is not there. Remove it" in told(project.rename(tmp_path / "moved"))

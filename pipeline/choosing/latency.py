@@ -9,11 +9,10 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tqdm import tqdm
-
 from pipeline.config.measure import measure_config
 from pipeline.files import write_bytes, write_text
 from pipeline.litert.measure import measure
+from pipeline.processes.progress import counted
 
 NUM_ROUNDS = 3  # of which the fastest median counts: what else a machine does can only slow a model down
 
@@ -55,6 +54,6 @@ def measure_in_turns(models: Mapping[str, bytes], num_rounds: int = NUM_ROUNDS) 
         for name, path in paths.items():
             write_bytes(path, models[name])
         turns = [(name, path) for _ in range(num_rounds) for name, path in paths.items()]
-        for name, path in tqdm(turns, "latency", unit="run", disable=None, leave=False):
+        for name, path in counted(turns, "latency", total=len(turns), unit="run", leave=False):
             found[name] = min(found[name], measure(path, **numbers).latency_ms["p50"])
     return found

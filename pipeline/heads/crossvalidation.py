@@ -7,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.special import softmax
-from tqdm import tqdm
 
 from pipeline.config.train import TrainingConfig
 from pipeline.heads.head_file import Head
 from pipeline.heads.training import fit_head, train_head
 from pipeline.metrics.classification import Predictions
 from pipeline.metrics.intervals import intervals_of
+from pipeline.processes.progress import counted
 from pipeline.takes.assignment import place_of
 from pipeline.takes.folds import deal
 from pipeline.takes.rows import Rows
@@ -44,7 +44,7 @@ def cross_validate(
     found: dict[int, list[Predictions]] = {percent: [] for percent in (*percents, 100)}
     tested = []
     num_takes = dict.fromkeys(found, 0.0)
-    for fold in tqdm(folds, title, unit="fold", disable=None):
+    for fold in counted(folds, title, total=len(folds), unit="fold"):
         is_held_out = rows.of_units(fold)
         tested.append(np.flatnonzero(is_held_out & rows.are_frames))
         test = rows.only(is_held_out & rows.are_frames)

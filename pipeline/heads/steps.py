@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from tqdm import tqdm
 
 from pipeline.backbones.quiet_tensorflow import keras, tensorflow
 from pipeline.config.train import TrainingConfig
 from pipeline.heads.head_file import Head
 from pipeline.heads.trained import TrainedHead
 from pipeline.heads.weighing import class_weights
+from pipeline.processes.progress import Progress
 from pipeline.takes.examples import Examples
 from pipeline.takes.rows import Rows
 
@@ -125,13 +125,12 @@ class _Progress(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __init__(self, num_looks: int, title: str) -> None:
         super().__init__()
-        self._bar = tqdm(total=num_looks, desc=title, unit="look", disable=None)
+        self._progress = Progress(title, total=num_looks, unit="look")
 
     def on_epoch_end(self, _epoch: int, logs: dict[str, float] | None = None) -> None:
         """Move on by one look."""
-        self._bar.update()
-        self._bar.set_postfix(loss=f"{(logs or {}).get('loss', math.nan):.3f}")
+        self._progress.update(loss=f"{(logs or {}).get('loss', math.nan):.3f}")
 
     def on_train_end(self, _logs: dict[str, float] | None = None) -> None:
         """Leave the finished bar standing."""
-        self._bar.close()
+        self._progress.close()

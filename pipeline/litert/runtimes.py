@@ -5,7 +5,7 @@
 - `mediapipe`: MediaPipe Tasks, the C++ graph of Android and iOS apps: it is given the frame as it is stored, and scales
   and normalizes it by itself.
 
-Any picture classifier will do, not only the project's own: uint8 or float32 pixels, square or not.
+Any picture classifier will do, not only the project's own: uint8, int8 or float32 pixels, square or not.
 """
 
 import contextlib
@@ -18,14 +18,16 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from pipeline.config.evaluate import MEDIAPIPE, REFERENCE
 from pipeline.errors import ConfigurationError, MissingPackageError, ModelError, PipelineError, combine
 from pipeline.images.model_input import scale_like_phone, to_model_input
 from pipeline.litert.interpreter import load_interpreter
+from pipeline.processes.progress import counted
 from pipeline.processes.silence import silenced
 from pipeline.processes.workers import num_workers
+
+_SAME_STEP = 0.02  # -1..1 is divided by 127 or by 127.5, and calibration pictures may lack the very ends
 
 Rgb = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -46,7 +48,9 @@ class Signature:
     Attributes:
         height: Of the input, in pixels.
         width: Of the input, in pixels.
-        takes_floats: Whether pixels are float32 instead of uint8.
+        input_type: float32, uint8 or int8.
+        input_step: What the last bit of an integer input stands for; 0 where none is told.
+        input_zero_point: The integer that stands for 0.
         num_outputs: Length of the output vector.
         output_step: What the last bit of an integer output stands for; 0 for a float output.
         output_zero_point: The integer that stands for 0.
@@ -54,7 +58,9 @@ class Signature:
 
     height: int
     width: int
-    takes_floats: bool
+    input_type: npt.DTypeLike
+    input_step: float
+    input_zero_point: int
     num_outputs: int
     output_step: float
     output_zero_point: int
@@ -116,11 +122,18 @@ class LiteRtClassifier:
         """Do nothing: the interpreter goes with the object."""
 
     def _to_input(self, rgb: Rgb) -> npt.NDArray[Any]:
-        pixels = to_rectangle(rgb, self._signature.height, self._signature.width, self._resize)
+        found = self._signature
+        pixels = to_rectangle(rgb, found.height, found.width, self._resize)
         if self._normalization is None:
-            return pixels
+            return pixels if found.input_type is np.uint8 else (pixels.astype(np.int16) - 128).astype(np.int8)
         mean, std = (np.array(values, np.float32) for values in (self._normalization.mean, self._normalization.std))
-        return (pixels - mean) / std
+        normalized: Floats = (pixels - mean) / std
+        if found.input_type is np.float32:
+            return normalized
+        limits = np.iinfo(found.input_type)
+        steps = np.round(normalized / np.float32(found.input_step)) + found.input_zero_point
+        integers: npt.NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(found.input_type)
+        return integers
 
 
 class MediaPipeClassifier:
@@ -220,7 +233,7 @@ def classify(
     executor = ThreadPoolExecutor(max(len(classifiers), 1))
     try:
         results = executor.map(lambda batch: _run(batch, idle), batches)
-        outcomes = list(tqdm(results, title, total=len(batches), unit=unit, disable=None))
+        outcomes = list(counted(results, title, total=len(batches), unit=unit))
     finally:
         executor.shutdown(cancel_futures=True)
         for classifier in classifiers:
@@ -284,7 +297,7 @@ def _signature_of(interpreter: Any) -> Signature:
         is_channels_first = len(inputs) == 1 and list(inputs[0]["shape_signature"])[1:2] == [3]
         raise ModelError(
             found=f"the model takes {_describe(inputs)}{', channels first (NCHW)' if is_channels_first else ''}",
-            expected="one picture [1, height, width, 3] (NHWC) of fixed size, uint8 or float32",
+            expected="one picture [1, height, width, 3] (NHWC) of fixed size, uint8, int8 or float32",
             remedy="export it again in that form, which phones' libraries want too",
         )
     if not _is_vector(outputs):
@@ -294,9 +307,9 @@ def _signature_of(interpreter: Any) -> Signature:
             remedy="export it with one such output; this scores classifiers, not detectors",
         )
     _, height, width, _ = map(int, inputs[0]["shape"])
-    scale, zero_point = outputs[0]["quantization"]
-    takes_floats = inputs[0]["dtype"] is np.float32
-    return Signature(height, width, takes_floats, int(outputs[0]["shape"][-1]), float(scale), int(zero_point))
+    (input_step, input_zero), (step, zero) = (details[0]["quantization"] for details in (inputs, outputs))
+    taken = (inputs[0]["dtype"], float(input_step), int(input_zero))
+    return Signature(height, width, *taken, int(outputs[0]["shape"][-1]), float(step), int(zero))
 
 
 def _is_picture(details: list[dict[str, Any]]) -> bool:
@@ -305,7 +318,7 @@ def _is_picture(details: list[dict[str, Any]]) -> bool:
         return False
     shape = list(details[0]["shape_signature"])
     has_shape = len(shape) == 4 and shape[0] in (1, -1) and min(shape[1:3]) > 0 and shape[3] == 3
-    return has_shape and details[0]["dtype"] in (np.uint8, np.float32)
+    return has_shape and details[0]["dtype"] in (np.uint8, np.int8, np.float32)
 
 
 def _is_vector(details: list[dict[str, Any]]) -> bool:
@@ -324,18 +337,34 @@ def _describe(details: list[dict[str, Any]]) -> str:
 
 
 def _check_normalization(found: Signature, normalization: Normalization | None) -> None:
-    if found.takes_floats and normalization is None:
+    if normalization is None and not _takes_pixels(found):
+        kind, step = np.dtype(found.input_type).name, f" in steps of {found.input_step:g}" if found.input_step else ""
         raise ConfigurationError(
-            found="the model takes float32 pixels, and nothing tells what range",
+            found=f"the model takes {kind} pixels{step}, and nothing tells what range",
             expected="the mean and standard deviation that pixels 0..255 were normalized with in training",
             remedy="give --mean and --std: 0 and 255 make 0..1 of them, 127.5 and 127.5 make -1..1",
         )
-    if not found.takes_floats and normalization is not None:
+    if normalization is not None and found.input_type is not np.float32 and not found.input_step:
         raise ConfigurationError(
-            found="a mean and a standard deviation for a model that takes uint8 pixels",
+            found=f"a mean and a standard deviation for a model that takes {np.dtype(found.input_type).name} pixels",
             expected="none: such a model has its normalization inside, and cameras give uint8",
             remedy="leave out --mean and --std",
         )
+
+
+def _takes_pixels(found: Signature) -> bool:
+    """Tell whether a model takes pixels as they are (uint8) or minus 128 (int8).
+
+    An int8 input does if its whole range stands for 0..1, for 0..255 or for -1..1, as converters make it of a float
+    input that was normalized so. Of other ranges the mean and the standard deviation must be known.
+    """
+    if found.input_type is np.uint8 or not found.input_step:
+        return found.input_type is not np.float32
+    is_from_zero = found.input_zero_point == -128 and any(
+        abs(found.input_step * whole - 1) < _SAME_STEP for whole in (1, 255)
+    )
+    is_around_zero = abs(found.input_zero_point) <= 1 and abs(found.input_step * 127.5 - 1) < _SAME_STEP
+    return found.input_type is np.int8 and (is_from_zero or is_around_zero)
 
 
 def _mediapipe_classifier(content: bytes) -> tuple[Any, Callable[[Rgb], Any]]:

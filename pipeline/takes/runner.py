@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from tqdm import tqdm
-
 from pipeline.errors import PipelineError, combine
 from pipeline.files import write_text
 from pipeline.files.os_errors import telling_full_disk
+from pipeline.processes.progress import Progress
 from pipeline.takes.cache import TakeCache
 from pipeline.takes.engines import Engine
 from pipeline.takes.jobs import TakeJob
@@ -70,7 +69,7 @@ def _fill(
     """Compute results into a folder that others are in already."""
     errors, num_takes = list[PipelineError](), num_found + len(jobs)
     with (
-        tqdm(total=num_takes, initial=num_found, desc=stage, unit="take", disable=None) as progress,
+        Progress(stage, total=num_takes, unit="take", initial=num_found) as progress,
         closing(engine.run(jobs, staging)) as outcomes,
     ):
         for job, error in outcomes if jobs else ():

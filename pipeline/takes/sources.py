@@ -12,6 +12,7 @@ from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 
 _MAX_NAME_BYTES = 240  # of the 255 that file systems allow
 _JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db")
+_JUNK_FOLDERS = (".appledouble", ".thumbnails", ".trash", ".trashes")
 
 # What phones and cameras lay beside a picture: edits, places, thumbnails, previews, subtitles. `.dvc` is `dvc add`'s.
 SIDECAR_SUFFIXES = (".aae", ".json", ".thm", ".lrv", ".xmp", ".srt", ".dvc")
@@ -117,6 +118,8 @@ class _Search:
             of_kind = [path for path in loose if (path.suffix.lower() in self.suffixes) == is_own]
             if of_kind:
                 yield _outside(of_kind, home)
+        labels = [path for path in entries if isinstance(path, Path) and path.is_dir()]
+        yield from _encoded_twice(labels)
         for path in entries:
             if isinstance(path, InputError):
                 yield path
@@ -289,12 +292,49 @@ def _alike(what: str, names: Sequence[str]) -> Iterator[InputError]:
     for name in names:
         folded = unicodedata.normalize("NFC", name).casefold()
         if folded in seen:
+            way, names = "in case", f"'{seen[folded]}' and '{name}'"
+            if name == seen[folded]:
+                way, names = "in how accents are encoded", f"two called '{name}'"
             yield InputError(
-                found=f"{what} that differ only in case: '{seen[folded]}' and '{name}'",
+                found=f"{what} that differ only {way}: {names}",
                 expected="names that differ in more, since many file systems (and people) take these for one",
                 remedy="merge or rename them",
             )
         seen[folded] = name
+
+
+def _encoded_twice(folders: Sequence[Path]) -> Iterator[InputError]:
+    """Yield an error for each folder whose name is another's, but with accents encoded otherwise."""
+    seen: dict[str, str] = {}
+    for name in (folder.name for folder in folders):
+        other = seen.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            yield InputError(
+                found=f"two folders look like '{name}': {other!a} and {name!a}, with accents encoded otherwise",
+                expected="one folder for a label",
+                remedy=f"move what is in one of them to the other in {folders[0].parent}/, and remove the empty one",
+            )
+
+
+def hidden_pictures(*folders: Path) -> list[Path]:
+    """List what a file manager does not show and nobody reads, though it may be meant: hidden folders and takes.
+
+    Returns:
+        Hidden folders that hold pictures, and hidden files that are pictures by their names, at the place of a label or
+        a take. What macOS lays beside files (`._clip.mp4`) is not among them.
+    """
+    places = [place for folder in folders if folder.is_dir() for place in (folder, *_folders_in(folder))]
+    return [path for place in places for path in sorted(place.iterdir()) if _is_hidden_picture(path)]
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+
+
+def _is_hidden_picture(path: Path) -> bool:
+    if not path.name.startswith(".") or path.name.startswith("._") or path.name.lower() in _JUNK_FOLDERS:
+        return False
+    return any(map(_is_picture, path.iterdir())) if path.is_dir() else _is_picture(path)
 
 
 def _refuse_too_few(labels: Sequence[str], videos: Path, photos: Path) -> None:

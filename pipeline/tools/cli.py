@@ -96,7 +96,9 @@ def report(opens: bool) -> None:
 @click.option(
     "--labels", type=_FILE, help="Names, one a line, in the order of the outputs.  [default: the model's own]"
 )
-@click.option("--mean", type=Numbers(), help="For float32 pixels: (pixel - mean) / std; a number, or one a channel.")
+@click.option(
+    "--mean", type=Numbers(), help="For pixels that are not 0..255: (pixel - mean) / std; a number, or one a channel."
+)
 @click.option("--std", type=Numbers(), help="See --mean.")
 @click.option(
     "--resize",

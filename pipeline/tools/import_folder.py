@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from pipeline.config.application import answer_ctrl_c_by_an_exception
 from pipeline.errors import ConfigurationError, InputError
 from pipeline.files import layout, sha256_of_file
 from pipeline.files.suffixes import PHOTO_SUFFIXES
+from pipeline.processes.progress import counted
 from pipeline.takes.assignment import MIN_TAKES
 from pipeline.takes.splits import FOLDERS_OF_PARTS
 
@@ -115,7 +114,7 @@ def without_twins(photos: Sequence[Photo]) -> tuple[list[Photo], int]:
     """
     first: dict[str, Photo] = {}
     num_twins = 0
-    for photo in tqdm(photos, "import", unit="photo", disable=None, leave=False):
+    for photo in counted(photos, "import", total=len(photos), unit="photo", leave=False):
         before = first.setdefault(_sha256(photo.source), photo)
         if before.label != photo.label:
             raise InputError(
@@ -165,7 +164,7 @@ def _bring(photos: Sequence[Photo], *, links: bool) -> None:
     with tempfile.TemporaryDirectory(dir=layout.PHOTOS.parent, prefix=".import.") as name:
         staged = [replace(photo, source=Path(name) / str(number)) for number, photo in enumerate(photos)]
         pairs = list(zip(photos, staged, strict=True))
-        for photo, copy in tqdm(pairs, "import", unit="photo", disable=None):
+        for photo, copy in counted(pairs, "import", total=len(pairs), unit="photo"):
             _take(photo.source, copy.source, links=links)
         _move_all(staged)
 

@@ -109,7 +109,7 @@ def score(request: Request) -> dict[str, Any]:
 
 
 def labels_of_model(content: bytes, path: Path | None, num_outputs: int) -> list[str]:
-    """Read the labels from a file, a name a line, or else from the model's metadata; in Unicode NFC.
+    """Read the labels from a file, a name a line, or else from the model's metadata; in Unicode NFC, without numbers.
 
     Raises:
         ConfigurationError: If there are none, or not one for each output.
@@ -124,7 +124,7 @@ def labels_of_model(content: bytes, path: Path | None, num_outputs: int) -> list
             expected=f"names for its {num_outputs} outputs",
             remedy="give them with --labels FILE, one a line, in the order of the outputs",
         )
-    labels = [unicodedata.normalize("NFC", label.strip()) for label in labels]
+    labels = [unicodedata.normalize("NFC", label.strip()) for label in _without_numbers(labels)]
     if len(labels) != num_outputs:
         raise ConfigurationError(
             found=f"{len(labels)} labels in {where}: {_named(labels)}",
@@ -132,6 +132,14 @@ def labels_of_model(content: bytes, path: Path | None, num_outputs: int) -> list
             remedy="give the labels that the model was made with (--labels FILE), one a line",
         )
     return labels
+
+
+def _without_numbers(labels: Sequence[str]) -> list[str]:
+    """Take away numbers that count from 0 before all names, as Teachable Machine writes them: `0 cup`, `1 pen`."""
+    numbered = [label.strip().split(" ", 1) for label in labels]
+    if labels and all(len(parts) == 2 and parts[0] == str(number) for number, parts in enumerate(numbered)):
+        return [name for _, name in numbered]
+    return list(labels)
 
 
 def sources_of(data: Path, labels: Sequence[str]) -> list[Source]:

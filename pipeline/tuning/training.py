@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from tqdm import tqdm
 
 from pipeline.backbones.quiet_tensorflow import keras, tensorflow
 from pipeline.config.finetune import FinetuneConfig
@@ -17,6 +16,7 @@ from pipeline.config.train import TrainingConfig
 from pipeline.heads.head_file import Head
 from pipeline.heads.steps import LOGITS_LAYER, batches, build_head
 from pipeline.heads.weighing import class_weights
+from pipeline.processes.progress import Progress
 from pipeline.takes.examples import Examples
 from pipeline.tuning import CURVES
 from pipeline.tuning.pruning import Pruning
@@ -175,16 +175,17 @@ class _Progress(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __init__(self, num_steps: int) -> None:
         super().__init__()
-        self._bar = tqdm(total=num_steps, desc="finetune", unit="step", disable=None)
+        self._progress = Progress("finetune", total=num_steps, unit="step")
+        self._accuracy: dict[str, str] = {}
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002 - Keras names them
         """Move on by one step."""
-        self._bar.update()
+        self._progress.update(**self._accuracy)
 
     def on_epoch_end(self, _epoch: int, logs: dict[str, float] | None = None) -> None:
         """Show how good the model is now."""
-        self._bar.set_postfix(validation_accuracy=f"{(logs or {}).get('val_accuracy', math.nan):.3f}")
+        self._accuracy = {"validation_accuracy": f"{(logs or {}).get('val_accuracy', math.nan):.3f}"}
 
     def on_train_end(self, _logs: dict[str, float] | None = None) -> None:
         """Leave the finished bar standing."""
-        self._bar.close()
+        self._progress.close()
