@@ -39,6 +39,8 @@ for out in map(pathlib.Path, outs):
     of_folder = [out / "rote Möhre/1.parquet", out / "2.parquet"]
     if name == "code":
         of_folder, made = [out / f"{{stage}}.json" for stage in stages], {{}}
+    if name == "measure":
+        of_folder = [out / f"{{listed}}.json" for listed in params["quantization"]]
     for file in [out] if out.suffix else of_folder:
         file.parent.mkdir(parents=True, exist_ok=True)
         of_keys = file.suffix in (".json", ".yaml")  # JSON is YAML

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from pipeline.backbones.build import BUILDERS, build_backbone, convert, largest_
 from pipeline.backbones.quiet_tensorflow import keras
 from pipeline.backbones.torch_weights import read_state_dict, weights_of_package
 from pipeline.config.backbone import FAMILIES, BackboneConfig
-from pipeline.errors import ConfigurationError, ModelError
+from pipeline.errors import ConfigurationError, FullDiskError, ModelError
 
 ROOT = Path(__file__).parent.parent
 NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
@@ -271,3 +272,11 @@ def test_every_weight_arrives_unchanged(lite0, lite0_state_dict):
     num_values = sum(value.size for key, value in lite0_state_dict.items() if not key.startswith("_fc."))
     num_counters = sum(key.endswith("num_batches_tracked") for key in lite0_state_dict)
     assert lite0.count_params() == num_values - num_counters
+
+
+@pytest.mark.slow
+def test_a_full_temporary_folder_is_told(tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tiny_disk))
+    model = build_backbone(config_of("efficientnet_lite0", weights="random", input_pixels=32))
+    with pytest.raises(FullDiskError, match=rf"no space left in {tiny_disk}(.|\n)*TMPDIR=/a/folder"):
+        convert(model)

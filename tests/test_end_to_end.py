@@ -73,7 +73,7 @@ def test_the_first_run_runs_every_stage_in_order(first_run: Run) -> None:
     of_a_scheme = ("quantize", "bottlenecks", "train", "crossval", "assemble", "evaluate")
     matrix = [f"{stage}@{scheme}" for stage in of_a_scheme for scheme in SCHEMES]
     before = ["code", "check", "split", "frames", "augment", "architecture", "backbone", "finetune"]
-    assert sorted(first_run.stages) == sorted([*before, *matrix, "report", "gate", "deploy"])
+    assert sorted(first_run.stages) == sorted([*before, *matrix, "measure", "report", "gate", "deploy"])
     assert first_run.stages[:2] == ["code", "check"]
     assert "Traceback" not in first_run.printed
     assert "Warning" not in first_run.printed

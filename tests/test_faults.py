@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -92,7 +91,7 @@ def test_ctrl_c_stops_at_once_and_keeps_what_was_done(folder: Path, engine: str)
     settings = ["frames.per_second=1", "frames.width=64", "engine=local"]
     code = "import interrupted; interrupted.main()"
     with begin("-c", code, *settings, folder=folder) as process:
-        while not list(Path("data").glob(".frames.*/0.parquet")):
+        while not list(Path("cache").glob("??/[0-9a-f]*")):
             assert process.poll() is None, process.communicate()[1]
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to worker processes, too
         _, errors = process.communicate()
@@ -171,18 +170,6 @@ def test_a_full_disk_is_told_whatever_a_stage_was_writing(folder: Path) -> None:
     assert process.returncode == FullDiskError.exit_status
     assert errors.startswith(f"\nsplit: no space left on the disk while writing {folder} (")
     assert "Traceback" not in errors
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a file system of 1 MB, where that is allowed."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("this user may not mount a file system")
-    yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def large(name: str) -> pa.RecordBatchReader:

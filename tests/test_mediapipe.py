@@ -89,7 +89,7 @@ def test_scoring_with_mediapipe_gives_the_same_metrics(mediapipe, folder):
     found = {}
     for runtime in ("litert", "mediapipe"):
         evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE.name, replace(CONFIG, runtime=runtime)))
-        found[runtime] = json.loads(layout.metrics("float32").read_text())
+        found[runtime] = json.loads(layout.evaluation("float32").read_text())
     assert set(found["litert"]) == set(found["mediapipe"]) == KEYS
     assert found["mediapipe"]["accuracy"] == found["litert"]["accuracy"]
     assert found["mediapipe"]["runtime"] == "mediapipe"

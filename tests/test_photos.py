@@ -7,7 +7,7 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageCms
 
-from pipeline.errors import PipelineError
+from pipeline.errors import InputError, PipelineError
 from pipeline.files.suffixes import PHOTO_SUFFIXES
 from pipeline.images.jpeg_damage import damage_of
 from pipeline.images.photos import read_photo
@@ -241,6 +241,39 @@ def test_display_p3_becomes_srgb(tmp_path, suffix, colour):
     expected = p3_in_srgb(colour)
     assert np.abs(expected - colour).max() > 3
     assert close(rgb, expected, 3)
+
+
+def with_code_points(path, primaries, transfer):
+    """Change what a HEIF or AVIF file says of its colours."""
+    content = bytearray(path.read_bytes())
+    at = content.index(b"colrnclx") + 8
+    content[at : at + 4] = primaries.to_bytes(2, "big") + transfer.to_bytes(2, "big")
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".avif"])
+@pytest.mark.parametrize("colour", [(200, 60, 40), (120, 130, 90), (60, 100, 150)])
+def test_display_p3_that_only_the_container_tells_becomes_srgb(tmp_path, suffix, colour):
+    path = save(tmp_path / f"a{suffix}", Image.fromarray(solid(colour)), quality=100)
+    assert close(read_photo(with_code_points(path, 1, 13), width_pixels=64), colour, 3)
+    assert close(read_photo(with_code_points(path, 12, 13), width_pixels=64), p3_in_srgb(colour), 3)
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".avif"])
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_a_photo_in_hdr_is_refused(tmp_path, suffix, transfer, name):
+    path = save(tmp_path / f"a{suffix}", Image.fromarray(solid(RED)), quality=100)
+    with pytest.raises(InputError, match=rf"is an HDR photo \({name}\)\n.*\n.*export it as JPEG"):
+        read_photo(with_code_points(path, 9, transfer), width_pixels=64)
+
+
+def test_bt2020_of_sdr_is_wider_than_srgb(tmp_path):
+    path = save(tmp_path / "a.avif", Image.fromarray(solid((120, 130, 90))), quality=100)
+    _, green, blue = read_photo(with_code_points(path, 9, 1), width_pixels=64)[0, 0].astype(int)
+    grey = save(tmp_path / "b.avif", Image.fromarray(solid((128, 128, 128))), quality=100)
+    assert close(read_photo(with_code_points(grey, 9, 1), width_pixels=64), (128, 128, 128), 2)
+    assert green - blue > 130 - 90
 
 
 def test_colours_beyond_srgb_are_cut_off(tmp_path):

@@ -1,9 +1,10 @@
 """Build a backbone from its configuration, and convert a Keras model to LiteRT's format."""
 
+import contextlib
 import functools
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from pipeline.backbones.weight_files import (
 )
 from pipeline.config.backbone import BackboneConfig, expected_feature_length
 from pipeline.config.backbone_names import file_of
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, FullDiskError
 from pipeline.processes.silence import silenced
 
 # Endings of files that `weights` in conf/backbone/ may name.
@@ -136,16 +137,34 @@ def convert(model: keras.Model) -> bytes:
     Returns:
         The content of a .tflite file. Its signature `serving_default` has the model's input and output under the names
         of their layers.
+
+    Raises:
+        FullDiskError: If there is no room for temporary files.
     """
     (image,) = model.inputs
     signature = tensorflow.TensorSpec(image.shape, image.dtype, name=image.name)
-    with silenced(), tempfile.TemporaryDirectory() as folder:
+    with silenced(), _telling_full_disk(), tempfile.TemporaryDirectory() as folder:
         module = tensorflow.Module()
         module.weights = [variable.value for variable in model.variables]  # with `model` itself they would stay outside
         module.serve = tensorflow.function(functools.partial(_named_output, model), input_signature=[signature])
         tensorflow.saved_model.save(module, folder, signatures=module.serve)
         content: bytes = tensorflow.lite.TFLiteConverter.from_saved_model(folder).convert()
     return content
+
+
+@contextlib.contextmanager
+def _telling_full_disk() -> Iterator[None]:
+    """Turn what TensorFlow says of a full disk into an error that a person can mend."""
+    try:
+        yield
+    except tensorflow.errors.ResourceExhaustedError as error:
+        if "No space left" not in str(error):
+            raise
+        raise FullDiskError(
+            found=f"no space left in {tempfile.gettempdir()}, where TensorFlow puts temporary files",
+            expected="room for a few copies of the backbone",
+            remedy="make room there, or name another folder: TMPDIR=/a/folder dvc repro",
+        ) from error
 
 
 def largest_difference(model: keras.Model, tflite: bytes, images: np.ndarray) -> float:

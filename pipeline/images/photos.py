@@ -13,6 +13,7 @@ from pipeline.errors import InputError
 from pipeline.files.faults import fault_of
 from pipeline.files.suffixes import PHOTO_SUFFIXES
 from pipeline.images.jpeg_damage import damage_of
+from pipeline.images.nclx import code_points_of
 
 # Decoded pixels that are held at once, at most: twice what Pillow calls a possible bomb. A JPEG beyond it is decoded at
 # a half, a quarter or an eighth of its size, which libjpeg does without decoding the whole; the best phones take 200
@@ -38,7 +39,8 @@ def read_photo(path: Path, *, width_pixels: int) -> Rgb:
     The orientation is applied, whether EXIF or the container says it; grey, palette, CMYK and 16-bit pictures become
     RGB, transparent places white. Colours of an ICC profile, such as the Display P3 of iPhones, become sRGB's: so do
     Android's ImageDecoder and iOS when they draw a photo into the bitmap that a model is fed from, and a camera's
-    preview is in sRGB anyway. A profile that cannot be applied is left alone, as browsers do. Of a file with several
+    preview is in sRGB anyway. So do colours that HEIF and AVIF tell by code points (nclx) alone. A profile that cannot
+    be applied is left alone, as browsers do. Of a file with several
     pictures (animations, gain maps, depth, bursts) the primary one is read.
 
     Args:
@@ -49,8 +51,8 @@ def read_photo(path: Path, *, width_pixels: int) -> Rgb:
         uint8 [height, width, 3], 0..255.
 
     Raises:
-        InputError: If the file is empty, unreadable, cut off, damaged, no picture, or unreasonably large, or if it is
-            no file.
+        InputError: If the file is empty, unreadable, cut off, damaged, no picture, unreasonably large, in HDR without
+            an SDR base, or if it is no file.
     """
     if fault := fault_of(path):  # a named pipe would be waited for
         raise fault
@@ -83,12 +85,24 @@ def _decoded(path: Path, content: bytes, width_pixels: int) -> Image.Image:
         if picture.width * picture.height > MAX_PIXELS:
             megapixels = picture.width * picture.height / 1e6
             raise _unusable(f"{path} is too large to be decoded safely: {megapixels:,.0f} million pixels")
-        profile = picture.info.get("icc_profile")
+        profile = picture.info.get("icc_profile") or _profile_of_container(path, content, picture)
         picture.load()
         upright = ImageOps.exif_transpose(picture)
         if upright.mode == "CMYK" and profile:
             return _shrink(_to_srgb(upright, profile).convert("RGB"), width_pixels)
         return _to_srgb(_shrink(_to_rgb(upright), width_pixels), profile)
+
+
+def _profile_of_container(path: Path, content: bytes, picture: Image.Image) -> bytes | None:
+    """Return a profile for the colours that a HEIF or AVIF file tells by code points; refuse HDR, which needs more."""
+    code_points = code_points_of(content) if picture.format in ("HEIF", "AVIF") else None
+    if code_points and code_points.hdr:
+        raise InputError(
+            found=f"{path} is an HDR photo ({code_points.hdr})",
+            expected="an SDR picture, or one with a gain map, as phones take them: its base is SDR",
+            remedy="export it as JPEG, or remove it",
+        )
+    return code_points.profile() if code_points else None
 
 
 def _opened(content: bytes) -> Image.Image:
