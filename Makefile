@@ -38,6 +38,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: requirements.lock | $(VENV)/bin/python
+	@echo "make: installing into $(VENV), 3.1 GB; this takes a few minutes"
 	$(PIP_INSTALL) --progress-bar on --require-hashes -r requirements.lock
 	@touch $@
 

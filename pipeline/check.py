@@ -35,7 +35,12 @@ from pipeline.files.os_errors import telling_os_errors
 
 _OF_A_SCHEME = ("quantization", "scheme")  # what dvc.yaml's matrix gives a stage
 _READ_BY_TOOLS = ("choose",)
-_NOT_IN_PARAMS = ("scheme", "report", "measure")  # what dvc.yaml's matrix gives a stage, and what stands in conf/ alone
+_NOT_IN_PARAMS = (
+    "scheme",
+    "inspect",
+    "measure",
+    "report",
+)  # of the matrix, or in conf/ alone
 _LOCK = Path("dvc.lock")
 _SCHEME_NAME = re.compile(r"[a-z0-9_]+")
 _NAMES_OF_BACKBONES = ("converted", "tuned")  # in models/backbone/, beside the schemes'

@@ -2,24 +2,27 @@
 
 Reads data/bottlenecks/<scheme> and data/splits.csv; writes plots/crossval/<scheme>/predictions.csv, what each frame is
 taken for by a head that was trained without its take, plots/crossval/<scheme>/learning.csv, how that grows with the
-takes, and build/crossval/<scheme>.json, the figures with their intervals.
+takes, and in build/crossval/ <scheme>.json, the figures with their intervals, and <scheme>.npy, all probabilities.
 The bottlenecks are what the phone computes, and the head behind them is one matrix: so this is the shipped arithmetic,
 at the cost of training a few heads. A backbone that was fine-tuned has learned from the takes: nothing can be held out
 any more, and the files are empty.
 """
 
+import io
 import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from pipeline.config.application import run_stage
 from pipeline.config.crossval import CrossvalStage
 from pipeline.config.train import HEAD
-from pipeline.files import layout, write_text
+from pipeline.files import layout, write_bytes, write_text
 from pipeline.heads.crossvalidation import LEARNING_COLUMNS, cross_validate
 from pipeline.metrics.classification import Predictions, score
 from pipeline.metrics.intervals import intervals_of, standard_error
@@ -32,6 +35,7 @@ def crossval(config: CrossvalStage) -> None:
     """Cross-validate one scheme and write what came out."""
     if config.training.mode != HEAD:
         _write(config.scheme, pd.DataFrame(columns=list(COLUMNS)), pd.DataFrame(columns=list(LEARNING_COLUMNS)), {})
+        _write_probabilities(config.scheme, np.zeros((0, 0), np.float32))
         sys.stderr.write(f"crossval@{config.scheme}: nothing, since the backbone has learned from the takes\n")
         return
     rows = read_rows(layout.bottlenecks(config.scheme), read_takes(layout.SPLITS))
@@ -44,6 +48,7 @@ def crossval(config: CrossvalStage) -> None:
     )
     figures = _figures(predictions, config.crossval.num_calibration_bins)
     _write(config.scheme, predictions.table(), learning, figures)
+    _write_probabilities(config.scheme, predictions.probabilities)
     sys.stderr.write(f"crossval@{config.scheme}: {_told(figures)}\n")
 
 
@@ -67,6 +72,12 @@ def _write(scheme: str, predictions: pd.DataFrame, learning: pd.DataFrame, figur
     write_text(layout.crossval_predictions(scheme), predictions.to_csv(index=False, lineterminator="\n"))
     write_text(layout.learning_curve(scheme), learning.to_csv(index=False, lineterminator="\n"))
     write_text(layout.crossval_figures(scheme), json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_probabilities(scheme: str, probabilities: npt.NDArray[np.float32]) -> None:
+    content = io.BytesIO()
+    np.save(content, probabilities.astype(np.float32))
+    write_bytes(layout.crossval_probabilities(scheme), content.getvalue())
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -18,12 +19,15 @@ from pipeline.config.application import run_stage
 from pipeline.config.split import SplitConfig, SplitStage
 from pipeline.errors import InputError, PipelineError, combine
 from pipeline.files import layout
-from pipeline.files.suffixes import PHOTO_SUFFIXES
+from pipeline.files.main_project import outside_experiments
+from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from pipeline.processes.progress import counted
 from pipeline.takes.assignment import MIN_TAKES, assign_takes, recordings_of
 from pipeline.takes.contents import Content, files_of, read_contents, refuse_twins
-from pipeline.takes.sources import Source, find_sources, hidden_pictures
+from pipeline.takes.sources import Source, find_sources, hidden_pictures, sources_below
 from pipeline.takes.splits import FOLDERS_OF_PARTS, TEST, TRAIN, VALIDATION, Block, write_splits
+
+_MAX_NAMED = 5  # takes in one line
 
 
 def split(config: SplitStage) -> None:
@@ -38,6 +42,7 @@ def split(config: SplitStage) -> None:
     files = files_of(sources)
     for path in hidden_pictures(layout.VIDEOS, layout.PHOTOS):
         sys.stderr.write(f"split: {path} is hidden, as its name begins with a dot, and not used\n")
+    _tell_left_behind(sources, outside_experiments(Path.cwd()))
     contents = read_contents(counted(files, "split", total=len(files), unit="file"))
     refuse_twins(contents)
     refuse_unknown_tests(contents, config.split)
@@ -194,6 +199,24 @@ def _refuse_uncuttable(label: str, contents: Mapping[Source, Content]) -> None:
 
 def _block(source: Source, content: Content, part: str, start: float, end: float) -> Block:
     return Block(source.label, source.name, source.path.as_posix(), content.sha256, part, start, end)
+
+
+def _tell_left_behind(sources: Sequence[Source], project: Path | None) -> None:
+    """Tell which takes of a project are not in the checkout in which DVC runs an experiment of it."""
+    if project is None:
+        return
+    there = list[Source]()
+    with suppress(InputError):  # the project's own run tells what is wrong there
+        there += sources_below(project / layout.VIDEOS, VIDEO_SUFFIXES)
+        there += sources_below(project / layout.PHOTOS, PHOTO_SUFFIXES)
+    paths = {source.path.relative_to(project) for source in there} - {source.path for source in sources}
+    lacking = sorted(map(str, paths))
+    if lacking:
+        more = f" and {len(lacking) - _MAX_NAMED} more" if len(lacking) > _MAX_NAMED else ""
+        sys.stderr.write(
+            f"split: {', '.join(lacking[:_MAX_NAMED])}{more} {'is' if len(lacking) == 1 else 'are'} not in this "
+            f"experiment: DVC took what Git or DVC tracks in {project} (git add, dvc add), and no other files\n"
+        )
 
 
 def _tell_repeated(contents: Mapping[Source, Content]) -> None:

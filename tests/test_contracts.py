@@ -123,7 +123,7 @@ def test_no_command_repeats_a_parameter() -> None:
 
 
 def test_the_file_stays_short() -> None:
-    assert len((PROJECT / "dvc.yaml").read_text().splitlines()) <= 270
+    assert len((PROJECT / "dvc.yaml").read_text().splitlines()) <= 300
 
 
 def reads(stage: dict[str, Any], made: set[Path]) -> bool:

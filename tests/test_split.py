@@ -261,6 +261,23 @@ def test_the_report_counts_takes_of_each_label_and_part() -> None:
     assert report(cut).startswith("split: 1 labels; 2 takes each cut into blocks for all three\n")
 
 
+def test_an_experiment_that_lacks_takes_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkout = tmp_path / "project/.dvc/tmp/exps/tmp1"
+    for place in (tmp_path / "project", checkout):
+        place.mkdir(parents=True, exist_ok=True)
+        monkeypatch.chdir(place)
+        fill([f"{label}/{i}.mp4" for label in ("cup", "pen") for i in range(3)])
+    split(CONFIG)
+    assert "not in this experiment" not in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path / "project")
+    fill(["cup/9.mp4"])
+    monkeypatch.chdir(checkout)
+    split(CONFIG)
+    assert "split: data/videos/cup/9.mp4 is not in this experiment: DVC took what Git" in capsys.readouterr().err
+
+
 def test_a_split_file_changed_by_hand(folder: Path) -> None:
     layout.SPLITS.parent.mkdir()
     layout.SPLITS.write_text("a,b\n1,2\n")

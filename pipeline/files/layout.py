@@ -10,6 +10,8 @@ FRAMES = Path("data/frames")
 FRAMES_KEYS = Path("build/takes/frames.json")
 AUGMENTED = Path("data/augmented")
 AUGMENTED_KEYS = Path("build/takes/augmented.json")
+STATISTICS = Path("data/statistics")
+STATISTICS_KEYS = Path("build/takes/statistics.json")
 ARCHITECTURE = Path("models/backbone/architecture.yaml")
 CONVERTED_BACKBONE = Path("models/backbone/converted.tflite")
 TUNED_BACKBONE = Path("models/backbone/tuned.tflite")
@@ -22,6 +24,8 @@ EVALUATIONS = Path("build/evaluation")
 SCHEMES_METRICS = Path("metrics/schemes")
 DEPLOYED_METRICS = Path("metrics/deployed.json")
 PICTURES = Path("plots/pictures")
+INSPECTED = Path("build/inspect.json")
+INSPECTION = Path("plots/inspect")
 TENSORBOARD = Path(".tensorboard")
 
 REFERENCE_SCHEME = "float32"
@@ -60,6 +64,11 @@ def head(scheme: str) -> Path:
 def held_out_head(scheme: str) -> Path:
     """Return a head that has never seen the test takes."""
     return Path("models/heads/held_out") / f"{scheme}.safetensors"
+
+
+def crossval_probabilities(scheme: str) -> Path:
+    """Return the probabilities behind `crossval_predictions`, float32 [num_frames, num_labels], as NumPy's file."""
+    return Path("build/crossval") / f"{scheme}.npy"
 
 
 def crossval_predictions(scheme: str) -> Path:

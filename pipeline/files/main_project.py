@@ -16,15 +16,15 @@ def main_project(project: Path) -> Path:
         .dvc/tmp/exps/ it lies. For a worktree of Git: the folder at the same place in the main worktree. Only folders
         that hold a dvc.yaml are taken for projects.
     """
-    for find in (_outside_experiments, _in_main_worktree):
+    for find in (outside_experiments, _in_main_worktree):
         found = find(project)
         if found is not None and (found / "dvc.yaml").is_file():
             project = found
     return project
 
 
-def _outside_experiments(project: Path) -> Path | None:
-    """Return the folder that holds the .dvc/tmp/exps in which a project lies."""
+def outside_experiments(project: Path) -> Path | None:
+    """Return the folder that holds the .dvc/tmp/exps in which a project lies; None if it lies in none."""
     parts = project.parts
     for index in range(1, len(parts) - len(_EXPERIMENTS)):
         if parts[index : index + len(_EXPERIMENTS)] == _EXPERIMENTS:

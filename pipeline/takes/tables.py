@@ -30,6 +30,19 @@ AUGMENTED = pa.schema(
     [("frame_id", pa.string()), ("copy", pa.int16()), ("pts_seconds", pa.float64()), ("image", pa.binary())]
 )
 
+# What each frame measures: brightness and contrast 0..255, sharpness, hash of eight bytes, and motion, null for a
+# take's first frame (see per_take.statistics).
+STATISTICS = pa.schema(
+    [
+        ("frame_id", pa.string()),
+        ("brightness", pa.float64()),
+        ("contrast", pa.float64()),
+        ("sharpness", pa.float64()),
+        ("hash", pa.binary(8)),
+        ("motion", pa.float64()),
+    ]
+)
+
 
 def bottlenecks_schema(feature_length: int) -> pa.Schema:
     """Return the schema of bottlenecks: a row for each row of frames or augmented frames, with its feature vector."""

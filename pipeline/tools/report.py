@@ -1,5 +1,6 @@
 """Writes one page with all that the last run gave, plots/report.html, which opens without a network."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,13 @@ _TITLES = {
     "worst_errors": "The worst errors",
     "lost_to_quantization": "What quantization lost",
 }
+_INSPECTED = {
+    "mislabelled": "Takes that could bear another label",
+    "copy": "Takes that show the same",
+    "dull": "Frames that teach nothing",
+    "odd": "Takes that are not like the others of their label",
+    "heat": "Where the model looks",
+}
 _MAX_OPEN_ROWS = 30  # a longer table is folded
 
 
@@ -36,7 +44,7 @@ def report() -> Path:
         PipelineError: If no run has finished yet.
     """
     summary = summarized()
-    sections = [_results(summary), *_pictures(), _takes(summary), _settings()]
+    sections = [_results(summary), *_pictures(), *_inspection(), _takes(summary), _settings()]
     write_text(PAGE, page(f"Viewfinder: {', '.join(summary.labels)}", sections))
     return PAGE
 
@@ -72,6 +80,23 @@ def _pictures() -> list[str]:
     paths = sorted(layout.PICTURES.glob("*.png"), key=lambda path: [*_TITLES, path.stem].index(path.stem))
     titles = {path: _TITLES.get(path.stem, path.stem.replace("_", " ")) for path in paths}
     return [section(title, picture(path.read_bytes(), title)) for path, title in titles.items()]
+
+
+def _inspection() -> list[str]:
+    """Return a section that tells what is wrong with the data and what to film next, if the stage `inspect` has run."""
+    if not layout.INSPECTED.exists():
+        return []
+    found = json.loads(layout.INSPECTED.read_text(encoding="utf-8"))
+    lines = [one["text"] for one in found["findings"]] + found["judged_by_their_border"]
+    without = found["accuracy_without_copies"]
+    if without is not None and without != found["accuracy"]:
+        lines.append(f"Accuracy over all takes {found['accuracy']:.3f}, over those without a copy {without:.3f}")
+    parts = [table(("worth a look",), [(line,) for line in lines]) if lines else paragraph("Nothing looks wrong.")]
+    if found["film_next"]:
+        parts.append(table(("film next, the greatest gain first",), [(line,) for line in found["film_next"]]))
+    shown = [layout.INSPECTION / f"{name}.png" for name in _INSPECTED]
+    parts += [picture(path.read_bytes(), _INSPECTED[path.stem]) for path in shown if path.exists()]
+    return [section("What is wrong with the data", *parts)]
 
 
 def _takes(summary: Summary) -> str:
