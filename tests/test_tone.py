@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from pipeline.video import sample_frames
-from pipeline.video.tone import HLG, PQ, Tone, needs_tone
+from pipeline.video.tone import DISPLAY_P3_PRIMARIES, HLG, PQ, UNSPECIFIED, Tone, needs_tone
 from tests.clips import Rgb, smooth, solid
 
 BT709, BT2020, SDR = 1, 9, 1
@@ -91,6 +91,30 @@ def test_what_is_brighter_than_reference_white_is_white(kind: str) -> None:
     transfer, encode = TRANSFERS[kind]
     planes = np.full((3, 1, 1), round(65535 * float(encode(np.full((1, 1, 3), 3.0))[0, 0, 0])), np.uint16)
     assert Tone(transfer, BT2020)(planes).ravel().tolist() == [255, 255, 255]
+
+
+# From BT.709 to P3 with D65 white: https://www.w3.org/TR/css-color-4/#color-conversion-code
+TO_P3 = np.array([[0.822462, 0.177538, 0.0], [0.033194, 0.966806, 0.0], [0.017083, 0.072397, 0.910520]])
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (128, 128, 128), (255, 255, 255), (200, 40, 40), (40, 180, 40)])
+def test_display_p3_becomes_bt709(colour: tuple[int, int, int]) -> None:
+    signal = sdr(np.clip((solid(colour, 2, 2) / 255) ** 2.4 @ TO_P3.T, 0, None))
+    planes = (np.clip(signal, 0, 1) * 65535 + 0.5).astype(np.uint16).transpose(2, 0, 1)
+    assert Tone(SDR, DISPLAY_P3_PRIMARIES)(planes)[:, 0, 0].tolist() == pytest.approx(colour, abs=1)
+    assert needs_tone(SDR, DISPLAY_P3_PRIMARIES)
+
+
+@pytest.mark.parametrize("kind", ["hlg", "pq"])
+def test_hdr_that_names_bt709s_primaries_has_them_and_that_names_none_has_bt2020s(kind: str) -> None:
+    transfer, encode = TRANSFERS[kind]
+    colour = (200, 60, 40)
+    own = encode((solid(colour, 2, 2) / 255) ** 2.4)
+    planes = (np.clip(own, 0, 1) * 65535 + 0.5).astype(np.uint16).transpose(2, 0, 1)
+    assert Tone(transfer, BT709)(planes)[:, 0, 0].tolist() == pytest.approx(colour, abs=6)  # HLG's luma is BT.2020's
+    wide = (np.clip(encode(in_2020(solid(colour, 2, 2))), 0, 1) * 65535 + 0.5).astype(np.uint16).transpose(2, 0, 1)
+    for unnamed in (0, UNSPECIFIED):
+        assert Tone(transfer, unnamed)(wide)[:, 0, 0].tolist() == pytest.approx(colour, abs=1)
 
 
 def test_ten_bits_alone_and_bt709_change_nothing() -> None:

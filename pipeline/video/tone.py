@@ -19,15 +19,23 @@ _HLG_GAMMA = 1.2
 _PQ_PEAK = 10000.0  # cd/m2, BT.2100-2, table 4
 _SDR_GAMMA = 2.4  # of an SDR display, ITU-R BT.1886
 
-# Luminance of BT.2020's primaries, and the matrix from them to BT.709's (ITU-R BT.2087-0, the inverse of its M2).
-_LUMA_2020 = np.array([0.2627, 0.6780, 0.0593], np.float32)
-_TO_709 = np.array(
-    [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008349], [-0.018151, -0.100579, 1.118730]], np.float32
-)
-
-# FFmpeg's numbers (libavutil/pixfmt.h) of what a frame says about its colours.
-BT2020_PRIMARIES = 9
+# FFmpeg's numbers (libavutil/pixfmt.h) of what a frame says about its colours; 2 says nothing.
+BT709_PRIMARIES, UNSPECIFIED, BT2020_PRIMARIES, DISPLAY_P3_PRIMARIES = 1, 2, 9, 12
 PQ, HLG = 16, 18
+
+# Luminance of the primaries, which HLG's system gamma is about. (BT.2020; of others the difference is not seen.)
+_LUMA_2020 = np.array([0.2627, 0.6780, 0.0593], np.float32)
+# Matrices to BT.709's primaries: of BT.2020 (ITU-R BT.2087-0, the inverse of its M2), and of P3 with D65 white, which
+# screen recordings and some camera apps have (https://www.w3.org/TR/css-color-4/#color-conversion-code).
+_TO_709 = {
+    BT2020_PRIMARIES: np.array(
+        [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008349], [-0.018151, -0.100579, 1.118730]],
+        np.float32,
+    ),
+    DISPLAY_P3_PRIMARIES: np.array(
+        [[1.224940, -0.224940, 0.0], [-0.042057, 1.042057, 0.0], [-0.019638, -0.078636, 1.098274]], np.float32
+    ),
+}
 
 _NUM_CODES = 1 << 16
 
@@ -36,7 +44,7 @@ Light = npt.NDArray[np.float32]
 
 def needs_tone(transfer: int, primaries: int) -> bool:
     """Tell whether frames with these characteristics differ from what an SDR screen of BT.709 expects."""
-    return transfer in (PQ, HLG) or primaries == BT2020_PRIMARIES
+    return transfer in (PQ, HLG) or primaries in _TO_709
 
 
 class Tone:
@@ -47,11 +55,13 @@ class Tone:
 
         Args:
             transfer: FFmpeg's number of the transfer characteristic; what is neither PQ nor HLG is taken for SDR.
-            primaries: FFmpeg's number of the primaries; PQ and HLG that name none have those of BT.2020.
+            primaries: FFmpeg's number of the primaries; PQ and HLG that name none have those of BT.2020. What is
+                neither BT.2020 nor P3 is taken for BT.709.
         """
         values = np.arange(_NUM_CODES, dtype=np.float64) / (_NUM_CODES - 1)
         self._system_gain = _HLG_PEAK / _REFERENCE_WHITE * values ** (_HLG_GAMMA - 1) if transfer == HLG else None
-        self._is_wide = primaries == BT2020_PRIMARIES or transfer in (PQ, HLG)
+        is_unnamed = transfer in (PQ, HLG) and primaries in (0, UNSPECIFIED)
+        self._to_709 = _TO_709.get(BT2020_PRIMARIES if is_unnamed else primaries)
         self._light = _CURVES.get(transfer, _light_of_sdr)(values).astype(np.float32)
         self._encoded = (255 * values ** (1 / _SDR_GAMMA) + 0.5).astype(np.uint8)
 
@@ -67,8 +77,8 @@ class Tone:
         light = self._light[planes]
         if self._system_gain is not None:
             light = light * self._system_gain.astype(np.float32)[_codes(_weighted(_LUMA_2020, light))]
-        if self._is_wide:
-            light = np.stack([_weighted(row, light) for row in _TO_709])
+        if self._to_709 is not None:
+            light = np.stack([_weighted(row, light) for row in self._to_709])
         return self._encoded[_codes(light)]
 
 
