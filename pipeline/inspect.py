@@ -59,6 +59,7 @@ _TITLES = {
         "a take with such a place, light or distance is missed",
     ),
 }
+_ASK_HEADS = (MISLABELLED, ODD)  # found by what heads say of takes that they have not seen
 _NOTHING = {
     MISLABELLED: ("No label looks wrong", "Heads without their take say the same, or are not sure."),
     COPY: ("No take shows what another shows", "So each is scored by a head that has not seen it."),
@@ -90,6 +91,7 @@ def inspect(config: InspectStage) -> None:
     learning = pd.read_csv(layout.learning_curve(layout.REFERENCE_SCHEME), keep_default_na=False, dtype={"label": str})
     accuracy, without_copies = accuracy_without(evidence, found)
     told = {
+        "asked_heads": bool(evidence.is_held_out.any()),
         "findings": [one.to_json() for one in found],
         "accuracy": _number(accuracy),
         "accuracy_without_copies": _number(without_copies),
@@ -98,7 +100,12 @@ def inspect(config: InspectStage) -> None:
     }
     with staged(layout.INSPECTION) as staging:
         for kind, findings in by_kind(found).items():
-            write_bytes(staging / f"{kind}.png", _picture(kind, findings, config.inspect.num_thumbnails))
+            picture = _picture(kind, findings, config.inspect.num_thumbnails)
+            if kind in _ASK_HEADS and not evidence.is_held_out.any():
+                picture = message(
+                    "Nobody can tell", "After `mode: finetune` the backbone, and so every head, knows every take."
+                )
+            write_bytes(staging / f"{kind}.png", picture)
         write_bytes(staging / "heat.png", heat)
     write_text(layout.INSPECTED, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     sys.stderr.write(_summary(told))
@@ -185,7 +192,10 @@ def _summary(told: dict[str, Any]) -> str:
         DULL: "have frames that teach nothing",
         ODD: "are not like the others of their label",
     }
-    lines = ["inspect: of the takes, " + ", ".join(f"{counts[kind]} {word}" for kind, word in words.items())]
+    asked = [kind for kind in words if told["asked_heads"] or kind not in _ASK_HEADS]
+    lines = ["inspect: of the takes, " + ", ".join(f"{counts[kind]} {words[kind]}" for kind in asked)]
+    if not told["asked_heads"]:
+        lines.append("inspect: whether labels are right nobody can tell: the backbone has learned from every take")
     if counts[COPY] and told["accuracy_without_copies"] is not None:
         lines.append(f"inspect: accuracy {told['accuracy']:.3f}, without copies {told['accuracy_without_copies']:.3f}")
     if told["film_next"]:

@@ -1,6 +1,8 @@
 """Inspection: planted faults are found, each as what it is, and data without faults gives no alarm."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,14 @@ import pyarrow as pa
 import pytest
 from PIL import Image, ImageFilter
 
-from pipeline.config.inspect import InspectConfig
+from pipeline.config.crossval import CrossvalStage
+from pipeline.config.inspect import InspectConfig, InspectStage
+from pipeline.crossval import crossval
 from pipeline.errors import ModelError
-from pipeline.files import layout, sha256_of_bytes, write_bytes
-from pipeline.heads.head_file import Head
+from pipeline.files import layout, sha256_of_bytes, write_bytes, write_text
+from pipeline.heads.head_file import Head, to_bytes
 from pipeline.images.codec import decode_jpeg, encode_jpeg
+from pipeline.inspect import inspect
 from pipeline.inspecting.advice import next_takes
 from pipeline.inspecting.evidence import Evidence
 from pipeline.inspecting.findings import (
@@ -30,8 +35,11 @@ from pipeline.inspecting.findings import (
 from pipeline.inspecting.heat import HeatMapper
 from pipeline.litert.interpreter import Model
 from pipeline.per_take.statistics import measure_frame, statistics_of_take
+from pipeline.pictures.canvas import message
 from pipeline.takes.tables import FRAMES, to_parquet
-from tests import clips, tiny_models
+from pipeline.tools.report import report
+from tests import clips, tiny_models, tiny_project, tiny_run
+from tests.test_crossval import CONFIG as CROSSVAL
 
 LABELS = ("cup", "hammer", "pen")
 CONFIG = InspectConfig(
@@ -248,3 +256,69 @@ def test_a_backbone_without_a_feature_map_has_no_heat_maps() -> None:
     weights, bias = tiny_models.head(num_labels=3)
     with pytest.raises(ModelError, match="features are no average of a feature map"):
         HeatMapper(tiny_models.pixel_model(tiny_models.PIXELS), Head(weights, bias, LABELS))
+
+
+def make_project(*, held_out: bool) -> InspectStage:
+    """Leave what stages before `inspect` would: two labels of three takes, of which one bears the wrong label."""
+    tiny_project.make()
+    tiny_project.make_bottlenecks(tiny_models.SCHEMES["float32"])
+    weights, bias = tiny_models.head(num_labels=2)
+    write_bytes(layout.head("float32"), to_bytes(Head(weights, bias, tiny_project.LABELS)))
+    crossval(
+        CrossvalStage("float32", replace(tiny_project.TRAINING, mode="head" if held_out else "finetune"), CROSSVAL)
+    )
+    return InspectStage("stretch", CONFIG, tiny_project.ENGINE)
+
+
+def test_the_stage_leaves_findings_and_a_picture_of_each_kind(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = make_project(held_out=True)
+    said = pd.read_csv(layout.crossval_predictions("float32"))
+    probabilities = np.load(layout.crossval_probabilities("float32"))
+    assert probabilities.shape == (len(said), 2)
+    assert probabilities.max(1) == pytest.approx(said["probability"], abs=1e-6)
+    swapped = (said["take"] == "cup/train.mp4").to_numpy()
+    probabilities[:] = np.where((said["actual"] == "cup").to_numpy() ^ swapped, [[0.95], [0.05]], [[0.05], [0.95]]).T
+    np.save(layout.crossval_probabilities("float32"), probabilities)
+    inspect(config)
+    found = json.loads(layout.INSPECTED.read_text(encoding="utf-8"))
+    assert found["asked_heads"]
+    texts = [one["text"] for one in found["findings"] if one["kind"] == MISLABELLED]
+    assert texts == [
+        f"cup/train.mp4: {tiny_project.NUM_FRAMES} of {tiny_project.NUM_FRAMES} frames could be rote Möhre"
+    ]
+    assert {path.stem for path in layout.INSPECTION.iterdir()} == {MISLABELLED, COPY, DULL, ODD, "heat"}
+    printed = capsys.readouterr().err
+    assert "inspect: of the takes, 1 could bear another label" in printed
+    assert "plots/inspect/ shows them" in printed
+
+
+def test_a_backbone_that_knows_all_takes_doubts_no_label(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inspect(make_project(held_out=False))
+    found = json.loads(layout.INSPECTED.read_text(encoding="utf-8"))
+    assert not found["asked_heads"]
+    assert {one["kind"] for one in found["findings"]} <= {COPY, DULL}
+    assert "whether labels are right nobody can tell" in capsys.readouterr().err
+
+
+def test_the_page_tells_what_was_found(folder: Path) -> None:
+    tiny_run.make()
+    told = {
+        "asked_heads": False,
+        "findings": [{"text": "cup/1.mp4: 5 of 5 frames could be <b>pen</b>"}],
+        "judged_by_their_border": ["cup/2.mp4: 90% of what speaks for cup lies at the border"],
+        "accuracy": 0.9,
+        "accuracy_without_copies": 0.8,
+        "film_next": ["cup: 3 more takes"],
+    }
+    write_text(layout.INSPECTED, json.dumps(told))
+    write_bytes(layout.INSPECTION / "heat.png", message("a", "b"))
+    page = report().read_text(encoding="utf-8")
+    for text in (
+        "could be &lt;b&gt;pen",
+        "lies at the border",
+        "without a copy 0.800",
+        "3 more takes",
+        "nobody can tell",
+    ):
+        assert text in page
+    assert 'alt="Where the model looks"' in page

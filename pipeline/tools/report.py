@@ -92,6 +92,8 @@ def _inspection() -> list[str]:
     if without is not None and without != found["accuracy"]:
         lines.append(f"Accuracy over all takes {found['accuracy']:.3f}, over those without a copy {without:.3f}")
     parts = [table(("worth a look",), [(line,) for line in lines]) if lines else paragraph("Nothing looks wrong.")]
+    if not found["asked_heads"]:
+        parts.append(paragraph("Whether labels are right nobody can tell: the backbone has learned from every take."))
     if found["film_next"]:
         parts.append(table(("film next, the greatest gain first",), [(line,) for line in found["film_next"]]))
     shown = [layout.INSPECTION / f"{name}.png" for name in _INSPECTED]
