@@ -135,6 +135,19 @@ def test_hue_and_saturation_leave_grey_alone_and_keep_the_luma() -> None:
     assert np.ptp(grey.astype(int), axis=2).max() == 0
 
 
+def test_colours_are_multiplied_by_the_matrix_of_brightness_saturation_and_hue() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    axis = np.full(3, 3**-0.5)
+    for brightness, saturation, hue in ((1.2, 1, 0), (1, 0.5, 0), (1, 1, 20), (0.8, 1.3, -15)):
+        cosine, sine = np.cos(np.radians(hue)), np.sin(np.radians(hue))
+        turned = cosine * noise + sine * np.cross(axis, noise) + (1 - cosine) * (noise @ axis)[..., None] * axis
+        luma = np.array([0.299, 0.587, 0.114])
+        chroma = turned - (turned @ luma)[..., None]
+        expected = np.clip(brightness * ((noise @ luma)[..., None] + saturation * chroma), 0, 255)
+        found = apply(replace(STILL, brightness=brightness, saturation=saturation, hue_degrees=hue), noise)
+        assert np.abs(found - expected).max() <= 0.51
+
+
 def test_frames_in_a_gap_between_blocks_are_not_copied(folder: Path) -> None:
     images = [encode_jpeg(picture(), quality=95)] * 10
     frames = pa.table([[f"take-{i}" for i in range(10)], [i / 4 for i in range(10)], images], schema=FRAMES)
