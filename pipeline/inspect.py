@@ -144,8 +144,7 @@ def _picture(kind: str, findings: Sequence[Finding], max_frames: int) -> bytes:
 def _why(kind: str, one: Finding, number: int) -> str:
     if kind == COPY:
         return "" if number else f"{100 * one.num_frames[0] / one.num_frames[1]:.0f}% of its frames"
-    text = one.text.partition(": ")[2]
-    return text.partition(";")[0]
+    return one.text.partition(": ")[2].partition(";")[0].partition(", of the label's")[0]
 
 
 def _image(take: str, frame_id: str) -> np.ndarray:

@@ -73,7 +73,7 @@ def test_the_first_run_runs_every_stage_in_order(first_run: Run) -> None:
     of_a_scheme = ("quantize", "bottlenecks", "train", "crossval", "assemble", "evaluate")
     matrix = [f"{stage}@{scheme}" for stage in of_a_scheme for scheme in SCHEMES]
     before = ["code", "check", "split", "frames", "augment", "architecture", "backbone", "finetune"]
-    assert sorted(first_run.stages) == sorted([*before, *matrix, "measure", "report", "gate", "deploy"])
+    assert sorted(first_run.stages) == sorted([*before, *matrix, "inspect", "measure", "report", "gate", "deploy"])
     assert first_run.stages[:2] == ["code", "check"]
     assert "Traceback" not in first_run.printed
     assert "Warning" not in first_run.printed
@@ -145,7 +145,7 @@ def test_plots_and_experiments_read_well(project: Sandbox) -> None:
         ),
         ("per_second: 4", "per_second: 3", {"frames"}),
         ("learning_rate: 0.001", "learning_rate: 0.002", {"crossval", "finetune", "train"}),
-        ("resize: stretch", "resize: crop", {"finetune", "quantize", "bottlenecks", "evaluate", "deploy"}),
+        ("resize: stretch", "resize: crop", {"finetune", "quantize", "bottlenecks", "evaluate", "deploy", "inspect"}),
         ("copies: 2", "copies: 1", {"augment"}),
     ],
 )

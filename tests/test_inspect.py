@@ -304,14 +304,15 @@ def test_the_page_tells_what_was_found(folder: Path) -> None:
     tiny_run.make()
     told = {
         "asked_heads": False,
-        "findings": [{"text": "cup/1.mp4: 5 of 5 frames could be <b>pen</b>"}],
+        "findings": [{"kind": MISLABELLED, "text": "cup/1.mp4: 5 of 5 frames could be <b>pen</b>"}],
         "judged_by_their_border": ["cup/2.mp4: 90% of what speaks for cup lies at the border"],
         "accuracy": 0.9,
         "accuracy_without_copies": 0.8,
         "film_next": ["cup: 3 more takes"],
     }
     write_text(layout.INSPECTED, json.dumps(told))
-    write_bytes(layout.INSPECTION / "heat.png", message("a", "b"))
+    for name in ("heat", MISLABELLED, DULL):
+        write_bytes(layout.INSPECTION / f"{name}.png", message("a", "b"))
     page = report().read_text(encoding="utf-8")
     for text in (
         "could be &lt;b&gt;pen",
@@ -322,3 +323,5 @@ def test_the_page_tells_what_was_found(folder: Path) -> None:
     ):
         assert text in page
     assert 'alt="Where the model looks"' in page
+    assert 'alt="Takes that could bear another label"' in page
+    assert "Frames that teach nothing" not in page  # nothing was found

@@ -44,7 +44,7 @@ def report() -> Path:
         PipelineError: If no run has finished yet.
     """
     summary = summarized()
-    sections = [_results(summary), *_pictures(), *_inspection(), _takes(summary), _settings()]
+    sections = [_results(summary), *_inspection(), *_pictures(), _takes(summary), _settings()]
     write_text(PAGE, page(f"Viewfinder: {', '.join(summary.labels)}", sections))
     return PAGE
 
@@ -96,7 +96,8 @@ def _inspection() -> list[str]:
         parts.append(paragraph("Whether labels are right nobody can tell: the backbone has learned from every take."))
     if found["film_next"]:
         parts.append(table(("film next, the greatest gain first",), [(line,) for line in found["film_next"]]))
-    shown = [layout.INSPECTION / f"{name}.png" for name in _INSPECTED]
+    kinds = {one["kind"] for one in found["findings"]} | {"heat"}  # the others' pictures say that nothing was found
+    shown = [layout.INSPECTION / f"{name}.png" for name in _INSPECTED if name in kinds]
     parts += [picture(path.read_bytes(), _INSPECTED[path.stem]) for path in shown if path.exists()]
     return [section("What is wrong with the data", *parts)]
 
