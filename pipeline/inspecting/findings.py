@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from pipeline.files.suffixes import VIDEO_SUFFIXES
 from pipeline.inspecting.evidence import Evidence
 
 MISLABELLED, COPY, DULL, ODD = "mislabelled", "copy", "dull", "odd"
+_NUM_COMPARED_AT_ONCE = 512
 _MIN_OF_VIDEO = 0.5  # share of its frames that must look like something else for its label to be doubted
 _MIN_OTHERS = 0.5  # accuracy of a label's other takes below which a poor take says nothing
 _COMPARED = {
@@ -81,39 +81,61 @@ def copies(evidence: Evidence, config: InspectConfig) -> list[Finding]:
     architectures than in others.
     """
     sample = _sample(evidence.table["take"], config.max_compared_frames)
+    takes, frame_ids = (evidence.table[column].to_numpy()[sample] for column in ("take", "frame_id"))
+    names, numbers, sizes = np.unique(takes, return_inverse=True, return_counts=True)
+    shares: dict[tuple[int, int], float] = {}
+    shown: dict[tuple[int, int], tuple[int, int]] = {}
+    pairs = _alike(evidence, sample, numbers, config)
+    of_takes = pairs["take"] * len(names) + pairs["other_take"]
+    for number, group in pairs.groupby(of_takes):
+        one, other = divmod(int(str(number)), len(names))
+        first, second = (one, other) if one < other else (other, one)
+        share = group["row"].nunique() / int(sizes[one])
+        if share > shares.get((first, second), 0.0):
+            best = group.iloc[int(group["likeness"].to_numpy().argmax())]
+            rows = (int(best["row"]), int(best["other_row"]))
+            shares[first, second], shown[first, second] = share, rows if one < other else rows[::-1]
+    found = []
+    for (one, other), share in sorted(shares.items()):
+        if share >= config.min_copied_percent / 100:
+            ids = (str(frame_ids[shown[one, other][0]]), str(frame_ids[shown[one, other][1]]))
+            found.append(_copy(evidence, (str(names[one]), str(names[other])), ids, share))
+    return found
+
+
+def _alike(
+    evidence: Evidence, sample: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64], config: InspectConfig
+) -> pd.DataFrame:
+    """Compare all frames of a sample, some at a time: two thirds of a gigabyte would be needed for all at once.
+
+    Args:
+        evidence: All frames.
+        sample: Which of them.
+        numbers: The take of each, as a number.
+        config: From when on two are alike.
+
+    Returns:
+        A row for each two alike frames of different takes, both ways: row, other_row (in the sample), take, other_take,
+        likeness.
+    """
     centred = evidence.features[sample] - evidence.features.mean(0)
     centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
-    takes = evidence.table["take"].to_numpy()[sample]
-    bits = np.unpackbits(np.frombuffer(b"".join(evidence.table["hash"].iloc[sample]), np.uint8).reshape(-1, 8), axis=1)
-    names, numbers = np.unique(takes, return_inverse=True)
-    of_take = [np.flatnonzero(numbers == number) for number in range(len(names))]
-    pairs: dict[tuple[int, int], tuple[float, int, int]] = {}
-    for one, rows in enumerate(of_take):
-        likeness = centred[rows] @ centred.T
-        distance = (bits[rows][:, None].astype(np.int8) != bits[None]).sum(2) if len(rows) else np.zeros((0, 0))
-        alike = (likeness >= config.min_likeness) | (
-            (distance <= config.max_hash_distance) & (likeness >= config.min_likeness_of_equal_hashes)
-        )
-        for other in np.unique(numbers[alike.any(0)]).tolist():
-            if other != one:
-                block = alike[:, of_take[other]]
-                row, column = np.unravel_index((likeness[:, of_take[other]] * block).argmax(), block.shape)
-                pairs[one, other] = (float(block.any(1).mean()), int(rows[row]), int(of_take[other][column]))
-    found = []
-    for one, other in combinations(range(len(names)), 2):
-        share, first, second = max(pairs.get((one, other), (0.0, 0, 0)), _swapped(pairs.get((other, one))))
-        if share >= config.min_copied_percent / 100:
-            shown = (evidence.table["frame_id"].iloc[sample[first]], evidence.table["frame_id"].iloc[sample[second]])
-            found.append(_copy(evidence, (str(names[one]), str(names[other])), shown, share))
-    return found
+    hashes = np.frombuffer(b"".join(evidence.table["hash"].iloc[sample]), ">u8")
+    parts = []
+    for start in range(0, len(sample), _NUM_COMPARED_AT_ONCE):
+        chunk = slice(start, start + _NUM_COMPARED_AT_ONCE)
+        likeness = centred[chunk] @ centred.T
+        is_near = np.bitwise_count(hashes[chunk][:, None] ^ hashes[None]) <= config.max_hash_distance
+        alike = (likeness >= config.min_likeness) | (is_near & (likeness >= config.min_likeness_of_equal_hashes))
+        rows, others = np.nonzero(alike & (numbers[chunk][:, None] != numbers[None]))
+        columns = {"row": rows + start, "other_row": others, "likeness": likeness[rows, others]}
+        parts.append(pd.DataFrame(columns))
+    found = pd.concat(parts, ignore_index=True)
+    return found.assign(take=numbers[found["row"]], other_take=numbers[found["other_row"]])
 
 
 def _is_video(take: str) -> bool:
     return Path(take).suffix.lower() in VIDEO_SUFFIXES
-
-
-def _swapped(pair: tuple[float, int, int] | None) -> tuple[float, int, int]:
-    return (pair[0], pair[2], pair[1]) if pair else (0.0, 0, 0)
 
 
 def _copy(evidence: Evidence, takes: tuple[str, str], shown: tuple[str, str], share: float) -> Finding:
