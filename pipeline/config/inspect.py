@@ -18,8 +18,8 @@ class InspectConfig:
         min_likeness_of_equal_hashes: Cosine of the centred features of two frames whose hashes are near enough.
         min_likeness: The same for frames that are copies whatever their hashes say.
         min_copied_percent: Of a take's frames that have a copy in another take.
-        max_compared_frames: Frames that are compared with each other, at most; of more, every second, third, ... of each
-            take, and one of each take at least.
+        max_compared_frames: Frames that are compared with each other, at most; of more, every second, third, ... of
+            each take, and one of each take at least.
         min_brightness: Mean grey, 0..255, below which nothing is seen; as much below 255 above which nothing is.
         min_sharpness: Variance of the Laplacian at 256 pixels' width below which a frame is blurred beyond use.
         min_motion: Mean grey levels by which a frame must differ from the one before.
