@@ -33,7 +33,7 @@ from pipeline.takes.splits import TEST, TRAIN, VALIDATION, Block, read_takes, wr
 
 PROJECT = Path(__file__).resolve().parents[1]
 SCHEMES = ("float32", "int8")
-BEHIND = ("quantize", "bottlenecks", "train", "assemble", "evaluate")
+BEHIND = ("quantize", "bottlenecks", "train", "crossval", "assemble", "evaluate")
 COLUMNS = {
     "accuracy": "percent of test frames that are right",
     "by take": "percent of test takes that are right when their frames vote",
@@ -105,9 +105,9 @@ def measure(folder: Path) -> dict[str, dict[str, float]]:
     found = [json.loads((folder / layout.evaluation(scheme)).read_text(encoding="utf-8")) for scheme in SCHEMES]
     return {
         metrics["scheme"]: {
-            "accuracy": 100 * metrics["accuracy"],
-            "by take": 100 * metrics["take_accuracy"],
-            "log loss": metrics["log_loss"],
+            "accuracy": 100 * metrics["test"]["accuracy"],  # what leads is of cross-validation in one mode alone
+            "by take": 100 * metrics["test"]["take_accuracy"],
+            "log loss": metrics["test"]["log_loss"],
             "MiB": metrics["size_bytes"] / 2**20,
             "zipped": metrics["compressed_size_bytes"] / 2**20,
             "zeros": zero_percent((folder / layout.model(metrics["scheme"])).read_bytes()),

@@ -1,8 +1,8 @@
 """Time and memory of every stage against the number of frames: `python -m bench.scale [--frames 1000 10000 100000]`.
 
 Each stage runs as `dvc repro` runs it, by its command in dvc.yaml and with the values of params.yaml, in a process of
-its own, on takes of 25 frames (`--frames-per-take`): clips of 6 seconds, 1280 x 720, eight different ones again and
-again. Some bytes that no decoder reads tell the copies apart, so the take cache, which starts empty, spares nothing.
+its own, on takes of 25 frames (`--frames-per-take`): clips of 6 seconds, 1280 x 720, each turned and mirrored in eight
+ways, so the take cache, which starts empty, spares nothing.
 80 % of the takes are for training, 10 % each for validation and test.
 
 Seconds are on the clock. Memory is the largest resident size of the stage's process as the system counted it (what
@@ -43,6 +43,16 @@ STAGES = (
 )
 AFTER_TRAINING = STAGES[STAGES.index("assemble") :]
 NUM_PICTURES = 8
+ORIENTATIONS = (
+    (1, 0, 0, 1),
+    (0, 1, -1, 0),
+    (-1, 0, 0, -1),
+    (0, -1, 1, 0),
+    (-1, 0, 0, 1),
+    (0, 1, 1, 0),
+    (1, 0, 0, -1),
+    (0, -1, -1, 0),
+)
 MIN_TAKES = 10 * len(LABELS)  # of ten takes, one is for validation and one for test
 # What stages read of what others write; the splits are read by all of them.
 READS = {
@@ -50,6 +60,7 @@ READS = {
     "quantize": ("finetune",),
     "bottlenecks": ("frames", "augment", "finetune", "quantize"),
     "train": ("bottlenecks",),
+    "crossval": ("bottlenecks",),
     "assemble": ("quantize",),
     "evaluate": ("frames",),
     "report": ("frames",),
@@ -94,16 +105,25 @@ class Sizes:
 
 
 def make_videos(folder: Path, sizes: Sizes, per_second: float) -> None:
-    """Write clips that give as many frames as a take has."""
-    contents = []
-    for number in range(NUM_PICTURES):
-        shown = picture(number, 1280, 720)
-        frames = [np.roll(shown, 4 * index, 1) for index in range(round(30 * sizes.num_frames_per_take / per_second))]
-        contents.append(write_clip(folder / f"base{number}.mp4", frames, rate=30).read_bytes())
+    """Write clips that give as many frames as a take has, each turned or mirrored in eight ways."""
     (folder / layout.PHOTOS).mkdir(parents=True)
     for number in range(sizes.num_takes):
-        box = (16).to_bytes(4, "big") + b"free" + number.to_bytes(8, "big")  # a box that decoders skip
-        write_bytes(folder / layout.VIDEOS / table_of(number).with_suffix(""), contents[number % NUM_PICTURES] + box)
+        base, way = divmod(number, len(ORIENTATIONS))
+        if way == 0:
+            shown = picture(base, 1280, 720)
+            num_frames = round(30 * sizes.num_frames_per_take / per_second)
+            frames = [np.roll(shown, 4 * index, 1) for index in range(num_frames)]
+            content = write_clip(folder / "base.mp4", frames, rate=30).read_bytes()
+        turned = with_matrix(content, ORIENTATIONS[way])
+        write_bytes(folder / layout.VIDEOS / table_of(number).with_suffix(""), turned)
+
+
+def with_matrix(content: bytes, matrix: tuple[int, int, int, int]) -> bytes:
+    """Give an MP4 file another display matrix (ISO/IEC 14496-12, 8.3.2: nine numbers behind 40 bytes of `tkhd`)."""
+    at = content.index(b"tkhd") + 44
+    a, b, c, d = (value << 16 for value in matrix)
+    numbers = np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], ">i4").tobytes()
+    return content[:at] + numbers + content[at + len(numbers) :]
 
 
 def table_of(number: int) -> Path:
@@ -138,7 +158,7 @@ def make_frames(folder: Path, sizes: Sizes) -> None:
 def make_augmented(folder: Path, sizes: Sizes) -> None:
     """Write tables of copies in which eight pictures repeat."""
     images = pictures()
-    for number, take in enumerate(takes_of(folder, TRAIN)):
+    for number, take in enumerate(takes_of(folder)):
         rows = [(row, copy) for row in range(sizes.num_frames_per_take) for copy in range(1, sizes.num_copies + 1)]
         ids, seconds = [f"{number:010d}-{row:06d}" for row, _ in rows], [row / 4 for row, _ in rows]
         chosen = [images[(number + row + copy) % NUM_PICTURES] for row, copy in rows]
@@ -161,11 +181,9 @@ def make_bottlenecks(folder: Path, sizes: Sizes) -> None:
     content = (folder / layout.CONVERTED_BACKBONE).read_bytes()
     feature_length, draw = Model(content).output_length, np.random.default_rng(0)
     directions = {label: draw.normal(0, 0.3, feature_length) for label in LABELS}
-    kinds = [("frames", 1, takes_of(folder, TRAIN) + takes_of(folder, VALIDATION))]
-    kinds += [("augmented", sizes.num_copies, takes_of(folder, TRAIN))]
-    for kind, rows_per_frame, takes in kinds:
+    for kind, rows_per_frame in (("frames", 1), ("augmented", sizes.num_copies)):
         num_rows = sizes.num_frames_per_take * rows_per_frame
-        for take in takes:
+        for take in takes_of(folder):
             vectors = (directions[take.label] + draw.normal(0, 1, (num_rows, feature_length))).astype(np.float32)
             features = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), feature_length)
             columns = [[str(row) for row in range(num_rows)], [0] * num_rows, [0.0] * num_rows, features]
@@ -195,9 +213,9 @@ def pictures() -> list[bytes]:
     return [encode_jpeg(picture(number, 640, 360), quality=95) for number in range(NUM_PICTURES)]
 
 
-def takes_of(folder: Path, part: str | None = None) -> list[Take]:
-    """Return the takes of the split file, or of one part of it."""
-    return [take for take in read_takes(folder / layout.SPLITS) if part is None or take.has_part(part)]
+def takes_of(folder: Path) -> list[Take]:
+    """Return the takes of the split file."""
+    return read_takes(folder / layout.SPLITS)
 
 
 # Measuring

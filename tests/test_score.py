@@ -192,7 +192,7 @@ def test_labels_as_others_write_them(model: Path, lines: list[str]) -> None:
     assert run(model, "data", "--labels", write_labels(*lines))["per_class"] == expected
 
 
-def test_numbers_that_do_not_count_belong_to_the_names() -> None:
+def test_numbers_that_do_not_count_belong_to_the_names(folder: Path) -> None:
     assert labels_of_model(b"", write_labels("1 cup", "2 pen"), 2) == ["1 cup", "2 pen"]
     assert labels_of_model(b"", write_labels("0 cup", "pen"), 2) == ["0 cup", "pen"]
 
