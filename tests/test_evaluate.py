@@ -40,7 +40,7 @@ CONFIG = EvaluateConfig(
 )
 
 KEYS = {
-    *("scored_by", "standard_error", "intervals", "worst_recall", "test"),
+    *("scored_by", "standard_error", "intervals", "worst_recall", "test", "baseline_accuracy"),
     *("accuracy", "take_accuracy", "macro_f1", "log_loss", "expected_calibration_error", "agreement_with_float32"),
     *("accuracy_drop", "per_class", "size_bytes", "num_test_frames", "model_sha256"),
     *("num_test_takes", "scheme", "backbone", "runtime", "num_reference_frames", "agreement_with_litert"),

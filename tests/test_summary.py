@@ -42,6 +42,15 @@ def test_a_label_that_is_never_recognized_is_told(run: Path) -> None:
     assert "\nNever recognized: cup\n" in text_of(summarized())
 
 
+def test_a_model_that_may_be_guessing_is_told(run: Path) -> None:
+    assert "guessing" not in text_of(summarized())
+    tiny_run.change_metrics("int8", baseline_accuracy=0.75)  # its interval begins at 0.7
+    expected = "Perhaps no better than guessing: int8; always the most frequent label is right on 75%\n"
+    assert expected in text_of(summarized())
+    tiny_run.change_metrics("int8", intervals={}, baseline_accuracy=0.81)
+    assert "guessing: int8" in text_of(summarized())
+
+
 def test_metrics_of_an_earlier_version_are_told(run: Path) -> None:
     layout.metrics("int8").write_text('{"accuracy": 1}')
     with pytest.raises(InputError, match=r"int8\.json was written by an earlier version of Viewfinder"):

@@ -32,6 +32,7 @@ def write_scheme(scheme: str, *, wrong: Sequence[int] = (), size_bytes: int = 10
         "standard_error": 0.0,
         "take_accuracy": accuracy,
         "worst_recall": accuracy,
+        "baseline_accuracy": 0.5,
         "per_class": {label: {"recall": accuracy} for label in tiny_project.LABELS},
         "num_test_frames": len(table),
         "num_test_takes": 2,

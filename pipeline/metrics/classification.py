@@ -75,9 +75,10 @@ def score(predictions: Predictions, reference: Predictions, *, num_bins: int) ->
         num_bins: Bins of the expected calibration error.
 
     Returns:
-        accuracy, take_accuracy, macro_f1, worst_recall (of the label that is recognized worst), log_loss,
-        expected_calibration_error, agreement_with_float32, accuracy_drop (all fractions but log_loss, which is in
-        nats), per_class.<label>.{precision,recall,f1}, num_test_frames, num_test_takes.
+        accuracy, baseline_accuracy (of always naming the most frequent label), take_accuracy, macro_f1, worst_recall
+        (of the label that is recognized worst), log_loss, expected_calibration_error, agreement_with_float32,
+        accuracy_drop (all fractions but log_loss, which is in nats), per_class.<label>.{precision,recall,f1},
+        num_test_frames, num_test_takes.
     """
     every = list(range(len(predictions.labels)))
     precision, recall, f1, _ = precision_recall_fscore_support(
@@ -86,6 +87,7 @@ def score(predictions: Predictions, reference: Predictions, *, num_bins: int) ->
     accuracy = _accuracy(predictions)
     return {
         "accuracy": accuracy,
+        "baseline_accuracy": float(np.bincount(predictions.actual).max() / len(predictions.actual)),
         "take_accuracy": take_accuracy(predictions),
         "macro_f1": float(np.mean(f1)),
         "worst_recall": float(np.min(recall[np.unique(predictions.actual)])),

@@ -37,7 +37,7 @@ def read_metrics(path: Path) -> Metrics:
         raise InputError(
             found=f"{path} is missing or damaged", expected="the metrics of a finished run", remedy="run `make repro`"
         ) from error
-    if not {"scored_by", "busy_percent"} <= found.keys():
+    if not {"scored_by", "baseline_accuracy", "busy_percent"} <= found.keys():
         raise InputError(
             found=f"{path} was written by an earlier version of Viewfinder",
             expected="metrics that say what they were scored by, and how busy the machine was that timed the model",

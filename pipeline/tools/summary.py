@@ -19,7 +19,16 @@ SAMPLE_LABELS = frozenset({"café cup", "hammer", "measuring tape", "pliers", "s
 
 _COLUMNS = ("scheme", "accuracy", "95% interval", "by take", "drop", "test takes", "size", "latency p50")
 _SHOWN = (
-    *("scheme", "accuracy", "standard_error", "intervals", "take_accuracy", "worst_recall", "accuracy_drop"),
+    *(
+        "scheme",
+        "accuracy",
+        "baseline_accuracy",
+        "standard_error",
+        "intervals",
+        "take_accuracy",
+        "worst_recall",
+        "accuracy_drop",
+    ),
     *("agreement_with_float32", "test", "size_bytes", "latency_ms"),
 )
 
@@ -120,7 +129,18 @@ def what_counts(summary: Summary) -> list[str]:
         names = ", ".join(summary.cut_labels)
         lines.append(f"Better than they are: the figures of {names}, whose few takes were trained on in part")
     lines += [f"Never recognized: {label}" for label in summary.never_predicted]
+    guessing = [one for one in summary.schemes if _low(one) <= one["baseline_accuracy"]]
+    if guessing:
+        names, share = ", ".join(one["scheme"] for one in guessing), guessing[0]["baseline_accuracy"]
+        lines.append(
+            f"Perhaps no better than guessing: {names}; always the most frequent label is right on {share:.0%}"
+        )
     return lines
+
+
+def _low(metrics: Metrics) -> float:
+    """Return the lower end of an accuracy's interval, or the accuracy where one take has none."""
+    return float(metrics["intervals"]["accuracy"]["low"] if metrics["intervals"] else metrics["accuracy"])
 
 
 def _test_in_words(metrics: Metrics) -> str:
