@@ -9,6 +9,7 @@ Nothing waits for it: what it finds is for a person to look at. float32 stands f
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -37,7 +38,7 @@ from pipeline.inspecting.findings import (
     mislabelled,
     odd_takes,
 )
-from pipeline.inspecting.heat import HeatMapper
+from pipeline.inspecting.heat import Heat, HeatMapper
 from pipeline.per_take.statistics import statistics_of_take
 from pipeline.pictures.canvas import message
 from pipeline.pictures.captioned import Captioned, captioned_frames, with_heat
@@ -106,7 +107,8 @@ def inspect(config: InspectStage) -> None:
                     "Nobody can tell", "After `mode: finetune` the backbone, and so every head, knows every take."
                 )
             write_bytes(staging / f"{kind}.png", picture)
-        write_bytes(staging / "heat.png", heat)
+        for name, content in heat.items():
+            write_bytes(staging / name, content)
     write_text(layout.INSPECTED, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     sys.stderr.write(_summary(told))
 
@@ -151,32 +153,93 @@ def _image(take: str, frame_id: str) -> np.ndarray:
     return decode_jpeg(read_frame(take, frame_id)[0])
 
 
-def _heat(evidence: Evidence, config: InspectStage) -> tuple[bytes, list[str]]:
-    """Draw where the model looks in the middle frame of each take; tell which takes it judges by their border."""
+def _heat(evidence: Evidence, config: InspectStage) -> tuple[dict[str, bytes], list[str]]:
+    """Draw where the model looks, in the middle frame of each take and in its surest errors.
+
+    Returns:
+        PNG files by name; and a sentence for each take that is judged by its border.
+    """
     try:
         mapper = HeatMapper(
             layout.backbone(layout.REFERENCE_SCHEME).read_bytes(), read_head(layout.head(layout.REFERENCE_SCHEME))
         )
     except ModelError as error:
-        return message("No heat maps", f"This is {error.found}."), []
-    frames, by_border = list[tuple[float, Captioned]](), list[str]()
-    pixels = mapper.input_pixels
-    for take, group in evidence.table.groupby("take", sort=False):
-        label, frame_id = group["label"].iloc[0], group["frame_id"].iloc[len(group) // 2]
-        image = _image(str(take), frame_id)
-        heat = mapper(to_model_input(image, pixels, config.resize), evidence.labels.index(label))
-        lines = (str(take).partition("/")[2], label, f"{heat.border_percent:.0f}% of the heat at the border")
-        frames.append((heat.border_percent, Captioned(with_heat(image, heat.cells), lines)))
-        if heat.border_percent >= config.inspect.min_border_percent:
-            by_border.append(f"{take}: {heat.border_percent:.0f}% of what speaks for {label} lies at the border")
-    frames.sort(key=lambda one: -one[0])
-    shown = [frame for _, frame in frames[: config.inspect.num_thumbnails]]
+        nothing = message("No heat maps", f"This is {error.found}.")
+        return {"heat.png": nothing, "heat_errors.png": nothing}, []
+    actual = {row: evidence.labels.index(evidence.table["label"].iloc[row]) for row in _middles(evidence)}
+    said = {row: int(evidence.probabilities[row].argmax()) for row in _surest_errors(evidence)}
+    looks = [_look(evidence, row, label, mapper, config.resize) for row, label in actual.items()]
+    errors = [_look(evidence, row, label, mapper, config.resize) for row, label in said.items()]
+    by_border = [
+        f"{look.take}: {look.heat.border_percent:.0f}% of what speaks for {look.label} lies at the border"
+        for look in looks
+        if look.heat.border_percent >= config.inspect.min_border_percent
+    ]
+    num = config.inspect.num_thumbnails
+    return {"heat.png": _looks_drawn(looks, num), "heat_errors.png": _errors_drawn(errors, num)}, by_border
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Where the model looks in a frame for a label."""
+
+    take: str
+    shows: str
+    label: str
+    frame: np.ndarray
+    heat: Heat
+
+    def drawn(self) -> Captioned:
+        """Return the frame with its heat."""
+        says = self.label if self.label == self.shows else f"✗ {self.label}, ✓ {self.shows}"
+        border = f"{self.heat.border_percent:.0f}% of the heat at the border"
+        return Captioned(with_heat(self.frame, self.heat.cells), (self.take.partition("/")[2], says, border))
+
+
+def _look(evidence: Evidence, row: int, label_index: int, mapper: HeatMapper, resize: str) -> _Look:
+    take, shows, frame_id = (str(evidence.table[column].iloc[row]) for column in ("take", "label", "frame_id"))
+    frame = decode_jpeg(read_frame(take, frame_id)[0])
+    heat = mapper(to_model_input(frame, mapper.input_pixels, resize), label_index)
+    return _Look(take, shows, evidence.labels[label_index], frame, heat)
+
+
+def _middles(evidence: Evidence) -> list[int]:
+    """Return the row of the middle frame of each take."""
+    rows = evidence.table.groupby("take", sort=False).indices.values()
+    return [int(of_take[len(of_take) // 2]) for of_take in rows]
+
+
+def _surest_errors(evidence: Evidence) -> list[int]:
+    """Return the row of the frame of each take that heads without it are surest and wrong about, the surest first."""
+    sureness = np.nan_to_num(evidence.probabilities).max(1)
+    wrong = np.flatnonzero(evidence.is_held_out & ~evidence.is_right)
+    takes = evidence.table["take"].to_numpy()
+    ordered = sorted(wrong.tolist(), key=lambda row: -sureness[row])
+    first: dict[str, int] = {}
+    for row in ordered:
+        first.setdefault(str(takes[row]), row)
+    return list(first.values())
+
+
+def _looks_drawn(looks: Sequence[_Look], max_frames: int) -> bytes:
+    ordered = sorted(looks, key=lambda look: -look.heat.border_percent)[:max_frames]
     how = (
         "orange speaks for the label (class activation maps); the outermost cells, "
-        f"{heat.border_area_percent:.0f}% of the picture, are its border\n"
-        f"the middle frame of each take, those judged by their border first; {len(shown)} of {len(frames)} shown"
+        f"{ordered[0].heat.border_area_percent:.0f}% of the picture, are its border\n"
+        f"the middle frame of each take, those judged by their border first; {len(ordered)} of {len(looks)} shown"
     )
-    return captioned_frames("Where the model looks", how, shown), by_border
+    return captioned_frames("Where the model looks", how, [look.drawn() for look in ordered])
+
+
+def _errors_drawn(errors: Sequence[_Look], max_frames: int) -> bytes:
+    if not errors:
+        return message("No error to look into", "Heads without a take get each of its frames right, or there are none.")
+    how = (
+        "orange speaks for the wrong label (✗), not for the right one (✓)\n"
+        f"the surest error of each take; {min(len(errors), max_frames)} of {len(errors)} shown"
+    )
+    drawn = [look.drawn() for look in errors[:max_frames]]
+    return captioned_frames("What the model looks at where it errs", how, drawn)
 
 
 def _number(value: float) -> float | None:

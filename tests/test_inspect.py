@@ -286,7 +286,7 @@ def test_the_stage_leaves_findings_and_a_picture_of_each_kind(folder: Path, caps
     assert texts == [
         f"cup/train.mp4: {tiny_project.NUM_FRAMES} of {tiny_project.NUM_FRAMES} frames could be rote Möhre"
     ]
-    assert {path.stem for path in layout.INSPECTION.iterdir()} == {MISLABELLED, COPY, DULL, ODD, "heat"}
+    assert {path.stem for path in layout.INSPECTION.iterdir()} == {MISLABELLED, COPY, DULL, ODD, "heat", "heat_errors"}
     printed = capsys.readouterr().err
     assert "inspect: of the takes, 1 could bear another label" in printed
     assert "plots/inspect/ shows them" in printed
