@@ -97,10 +97,7 @@ def _inspection() -> list[str]:
         parts.append(paragraph("Whether labels are right nobody can tell: the backbone has learned from every take."))
     if found["film_next"]:
         parts.append(table(("film next, the greatest gain first",), [(line,) for line in found["film_next"]]))
-    kinds = {one["kind"] for one in found["findings"]} | {
-        "heat",
-        "heat_errors",
-    }  # the others' pictures say that nothing was found
+    kinds = {"heat", "heat_errors", *(one["kind"] for one in found["findings"])}  # of others nothing was found
     shown = [layout.INSPECTION / f"{name}.png" for name in _INSPECTED if name in kinds]
     parts += [picture(path.read_bytes(), _INSPECTED[path.stem]) for path in shown if path.exists()]
     return [section("What is wrong with the data", *parts)]
