@@ -72,9 +72,8 @@ _NOTHING = {
 def inspect(config: InspectStage) -> None:
     """Look for faults, and write what was found."""
     takes = read_takes(layout.SPLITS)
-    jobs = [_job(take) for take in takes]
     map_takes(
-        jobs,
+        [_job(take) for take in takes],
         layout.STATISTICS,
         stage="inspect",
         engine=engine_of(config.engine),
@@ -82,35 +81,40 @@ def inspect(config: InspectStage) -> None:
         keys=layout.STATISTICS_KEYS,
     )
     evidence = _evidence(takes)
-    found = [
-        *mislabelled(evidence, config.inspect),
-        *copies(evidence, config.inspect),
-        *dull(evidence, config.inspect),
-        *odd_takes(evidence, config.inspect),
-    ]
-    heat, looked_at = _heat(evidence, config)
+    looks = (mislabelled, copies, dull, odd_takes)
+    found = [finding for look in looks for finding in look(evidence, config.inspect)]
+    heat, by_border = _heat(evidence, config)
+    with staged(layout.INSPECTION) as staging:
+        for name, content in (_pictures(found, evidence, config.inspect.num_thumbnails) | heat).items():
+            write_bytes(staging / name, content)
+    told = _told(evidence, found, by_border)
+    write_text(layout.INSPECTED, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    sys.stderr.write(_summary(told))
+
+
+def _told(evidence: Evidence, found: Sequence[Finding], by_border: Sequence[str]) -> dict[str, Any]:
+    """Return what is found as what can be written as JSON."""
     learning = pd.read_csv(layout.learning_curve(layout.REFERENCE_SCHEME), keep_default_na=False, dtype={"label": str})
     accuracy, without_copies = accuracy_without(evidence, found)
-    told = {
+    return {
         "asked_heads": bool(evidence.is_held_out.any()),
         "findings": [one.to_json() for one in found],
         "accuracy": _number(accuracy),
         "accuracy_without_copies": _number(without_copies),
-        "judged_by_their_border": looked_at,
+        "judged_by_their_border": list(by_border),
         "film_next": next_takes(evidence, learning),
     }
-    with staged(layout.INSPECTION) as staging:
-        for kind, findings in by_kind(found).items():
-            picture = _picture(kind, findings, config.inspect.num_thumbnails)
-            if kind in _ASK_HEADS and not evidence.is_held_out.any():
-                picture = message(
-                    "Nobody can tell", "After `mode: finetune` the backbone, and so every head, knows every take."
-                )
-            write_bytes(staging / f"{kind}.png", picture)
-        for name, content in heat.items():
-            write_bytes(staging / name, content)
-    write_text(layout.INSPECTED, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    sys.stderr.write(_summary(told))
+
+
+def _pictures(found: Sequence[Finding], evidence: Evidence, max_frames: int) -> dict[str, bytes]:
+    """Return a PNG file for each kind of finding, by name."""
+    drawn = {f"{kind}.png": _picture(kind, findings, max_frames) for kind, findings in by_kind(found).items()}
+    if not evidence.is_held_out.any():
+        unknown = message(
+            "Nobody can tell", "After `mode: finetune` the backbone, and so every head, knows every take."
+        )
+        drawn |= {f"{kind}.png": unknown for kind in _ASK_HEADS}
+    return drawn
 
 
 def _job(take: Take) -> TakeJob:
