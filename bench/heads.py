@@ -171,16 +171,15 @@ def copies_of(pictures: Pictures, cache: Path) -> list[np.ndarray]:
     return found
 
 
-def rows_of(pictures: Pictures, backbone: bytes, cache: Path) -> Rows:
-    """Return the features of a set and of its copies."""
-    inputs = [pictures.inputs, *copies_of(pictures, cache)]
-    num, tile = len(pictures.labels), len(inputs)
+def rows_of(vectors: Sequence[np.ndarray], pictures: Pictures) -> Rows:
+    """Return the features of the pictures of a set, and of each set of copies behind them, as rows."""
+    num, tile = len(pictures.labels), len(vectors)
     labels = tuple(str(label) for label in range(pictures.labels.max() + 1))
     _, firsts, unit_indices = np.unique(pictures.units, return_index=True, return_inverse=True)
     names = [labels[pictures.labels[first]] for first in firsts]
     units = tuple(Unit(name, f"{name}/{number}", "train", is_whole=True) for number, name in enumerate(names))
     return Rows(
-        np.concatenate([features(backbone, one, cache) for one in inputs]),
+        np.concatenate(vectors),
         np.tile(pictures.labels, tile),
         np.tile(unit_indices, tile),
         np.repeat(np.arange(tile), num),
@@ -252,7 +251,8 @@ def main() -> None:
         "elpv": lambda: elpv(pixels, arguments.pictures),
     }
     for pictures in filter(None, (sets[name]() for name in arguments.sets)):
-        rows = rows_of(pictures, backbone, arguments.cache)
+        inputs = [pictures.inputs, *copies_of(pictures, arguments.cache)]
+        rows = rows_of([features(backbone, one, arguments.cache) for one in inputs], pictures)
         print(
             f"{pictures.name}, {arguments.scheme}: {len(pictures.labels)} pictures, {len(rows.units)} takes, "
             f"{len(rows.labels)} labels, folds by take drawn {arguments.repeats} times",

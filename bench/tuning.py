@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.add_one_take import project_params
-from bench.heads import copies_of
-from bench.schemes import CACHE, Pictures, elpv, features, workspace
+from bench.heads import copies_of, rows_of
+from bench.schemes import CACHE, elpv, features, workspace
 from pipeline.backbones.build import build_backbone
 from pipeline.backbones.checked import convert_checked
 from pipeline.config.architecture import ArchitectureStage
@@ -28,12 +28,13 @@ from pipeline.config.composing import composed
 from pipeline.config.finetune import WHOLE_BACKBONE, FinetuneConfig
 from pipeline.config.train import TrainingConfig, TrainStage
 from pipeline.files import layout
+from pipeline.heads.crossvalidation import predictions_of
 from pipeline.heads.training import train_head
 from pipeline.litert.interpreter import Model
 from pipeline.metrics.intervals import standard_error
 from pipeline.takes.examples import Examples
 from pipeline.takes.folds import deal
-from pipeline.takes.rows import Rows, Unit
+from pipeline.takes.rows import Rows
 from pipeline.takes.splits import VALIDATION
 from pipeline.tuning.blocks import input_of_last_blocks, upper_part
 from pipeline.tuning.training import tune
@@ -65,26 +66,6 @@ def setting(changes: dict[str, float]) -> Setting:
     return Setting(backbone, training, FinetuneConfig(**section, pruning_end_percent=50, pruning_interval_steps=1))
 
 
-def rows_of(vectors: list[np.ndarray], pictures: Pictures) -> Rows:
-    """Return the features of the pictures, and of each set of copies behind them, as rows."""
-    num, tile = len(pictures.labels), len(vectors)
-    labels = tuple(str(label) for label in range(pictures.labels.max() + 1))
-    _, firsts, unit_indices = np.unique(pictures.units, return_index=True, return_inverse=True)
-    units = tuple(
-        Unit(labels[pictures.labels[first]], f"{labels[pictures.labels[first]]}/{number}", "train", is_whole=True)
-        for number, first in enumerate(firsts)
-    )
-    return Rows(
-        np.concatenate(vectors),
-        np.tile(pictures.labels, tile),
-        np.tile(unit_indices, tile),
-        np.repeat(np.arange(tile), num),
-        np.tile(np.array([str(number) for number in range(num)], object), tile),
-        labels,
-        units,
-    )
-
-
 def validating(rows: Rows, fold: list[int]) -> list[int]:
     """Return the takes outside of a fold that choose the epoch and the strength of the regularization."""
     return [index for index in range(len(rows.units)) if index not in set(fold)][::NUM_VALIDATION]
@@ -95,9 +76,7 @@ def probabilities(rows: Rows, fold: list[int], training: TrainingConfig) -> np.n
     is_held_out, chosen = rows.of_units(fold), set(validating(rows, fold))
     units = [replace(unit, part=VALIDATION) if index in chosen else unit for index, unit in enumerate(rows.units)]
     head = train_head(replace(rows, units=tuple(units)).only(~is_held_out), training, title="head").head
-    logits = rows.features[is_held_out & rows.are_frames] @ head.weights + head.bias
-    exponents = np.exp(logits - logits.max(1, keepdims=True))
-    found: np.ndarray = exponents / exponents.sum(1, keepdims=True)
+    found: np.ndarray = predictions_of(head, rows.only(is_held_out & rows.are_frames)).probabilities
     return found
 
 
