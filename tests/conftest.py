@@ -37,5 +37,5 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip("this user may not mount a file system")
     yield tmp_path
-    # Lazily: what still holds a file there, such as a worker that ends or a search of the disk, is no failure of the test.
+    # Lazily: what still holds a file there, such as a worker that ends, is no failure of the test.
     subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)

@@ -7,8 +7,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from bench.heads import rows_of
+from bench.schemes import Pictures
 from tests.conftest import PROJECT
 
 NAMES = sorted(path.stem for path in (PROJECT / "bench").glob("*.py"))
@@ -70,3 +73,20 @@ def test_scale_runs_a_stage_on_what_it_makes_up(tmp_path: Path, monkeypatch: pyt
     seconds, ms_per_frame, peak_megabytes = map(float, row)
     assert ms_per_frame * 80 / 1000 == pytest.approx(seconds, abs=0.06)  # both are rounded
     assert peak_megabytes > 20
+
+
+def test_unknown_tells_apart_what_lies_apart() -> None:
+    unknown = importlib.import_module("bench.unknown")
+    generator = np.random.default_rng(0)
+    num, length = 60, 12
+    labels = np.arange(num) % 3
+    centres = 4 * np.eye(length)
+    vectors = (centres[labels] + generator.normal(0, 0.5, (num, length))).astype(np.float32)
+    strangers = (centres[6] + generator.normal(0, 0.5, (20, length))).astype(np.float32)
+    pictures = Pictures("made up", np.zeros((num, 1, 1, 3), np.uint8), labels, np.arange(num))
+    table = unknown.score(rows_of([vectors], pictures), strangers, 1)
+    assert list(table) == ["max softmax", "energy", "class means", "5 neighbours", "learned row"]
+    assert table["learned row"]["strangers"] == table["class means"]["strangers"] == "1.000 ± 0.000"
+    assert table["learned row"]["refused"] == "100.0 ± 0.0"
+    assert {row["accuracy"] for row in table.values()} == {"100.0 ± 0.0"}
+    assert all(0 <= float(row["held out"].split()[0]) <= 1 for row in table.values())
