@@ -342,6 +342,12 @@ def test_a_number_that_is_none(model: Path) -> None:
     assert "'loud' is neither a number nor three with commas between them" in refusal(model, "data", "--mean", "loud")
 
 
+@pytest.mark.parametrize(("option", "number", "range_"), [("--per-second", 0, "x>0"), ("--width", 0, "x>=16")])
+def test_no_frames_and_no_pixels(model: Path, option: str, number: int, range_: str) -> None:
+    assert f"Invalid value for '{option}': {number}" in refusal(model, "data", option, number)
+    assert range_ in refusal(model, "data", option, number)
+
+
 def test_labels_may_begin_with_a_mark_of_utf_8(model: Path) -> None:
     Path("labels.txt").write_text("\ufeff" + "".join(f"{label}\n" for label in LABELS), encoding="utf-8")
     assert list(run(model, "data", "--labels", "labels.txt")["per_class"]) == list(LABELS)

@@ -17,6 +17,8 @@ from pipeline.tools.tool import Tool
 
 _SHELLS = ("bash", "zsh", "fish")
 _FILE = click.Path(path_type=Path)
+# As in params.yaml: `frames.per_second` and `frames.width`.
+_RATE, _WIDTH = click.FloatRange(min=0, min_open=True), click.IntRange(min=16)
 _SCORE_EXAMPLES = """\b
 viewfinder score models/deployed/model.tflite data/videos
 viewfinder score theirs.tflite photos --labels labels.txt --mean 127.5 --std 127.5 --json > theirs.json
@@ -114,8 +116,8 @@ def report(opens: bool) -> None:
     show_default=True,
     help="What runs the model.",
 )
-@click.option("--per-second", type=float, default=4, show_default=True, help="Frames from a second of video.")
-@click.option("--width", "width_pixels", type=int, help="Scale wider pictures down first.  [default: as stored]")
+@click.option("--per-second", type=_RATE, default=4, show_default=True, help="Frames from a second of video.")
+@click.option("--width", "width_pixels", type=_WIDTH, help="Scale wider pictures down first.  [default: as stored]")
 @click.option("--threads", "num_threads", type=int, help="Of the latency.  [default: as conf/measure.yaml says]")
 @_as_json
 def score(as_json: bool, **options: Any) -> None:
