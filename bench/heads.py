@@ -14,7 +14,7 @@ import argparse
 import importlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -225,15 +225,30 @@ def _predictions(frames: Rows, probabilities: np.ndarray, takes: Sequence[str]) 
     )
 
 
-def main() -> None:
-    """Print the tables that were asked for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.heads", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--sets", nargs="+", default=["samples", "digits", "elpv"], choices=["samples", "digits", "elpv"]
-    )
-    parser.add_argument("--heads", nargs="+", default=list(HEADS), choices=HEADS)
+@dataclass(frozen=True)
+class Prepared:
+    """What benches on these sets have in common.
+
+    Attributes:
+        arguments: Of the command line.
+        backbone: Of the scheme that was asked for, a .tflite file.
+        input_pixels: Width and height of its input.
+        sets: Those that were asked for and are there, each read when its turn comes.
+    """
+
+    arguments: argparse.Namespace
+    backbone: bytes
+    input_pixels: int
+    sets: Iterator[Pictures]
+
+
+def prepared(parser: argparse.ArgumentParser) -> Prepared:
+    """Read the command line and make the backbone.
+
+    Args:
+        parser: With a bench's own options; those that all have are added.
+    """
+    parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS)
     parser.add_argument("--scheme", default="float32", help="whose features (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="how often the folds are drawn (default: %(default)s)")
     parser.add_argument("--pictures", type=int, help="use so many pictures of elpv, drawn at random (default: all)")
@@ -250,9 +265,20 @@ def main() -> None:
         "digits": lambda: digits(pixels),
         "elpv": lambda: elpv(pixels, arguments.pictures),
     }
-    for pictures in filter(None, (sets[name]() for name in arguments.sets)):
+    return Prepared(arguments, backbone, pixels, filter(None, (sets[name]() for name in arguments.sets)))
+
+
+def main() -> None:
+    """Print the tables that were asked for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.heads", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--heads", nargs="+", default=list(HEADS), choices=HEADS)
+    bench = prepared(parser)
+    arguments = bench.arguments
+    for pictures in bench.sets:
         inputs = [pictures.inputs, *copies_of(pictures, arguments.cache)]
-        rows = rows_of([features(backbone, one, arguments.cache) for one in inputs], pictures)
+        rows = rows_of([features(bench.backbone, one, arguments.cache) for one in inputs], pictures)
         print(
             f"{pictures.name}, {arguments.scheme}: {len(pictures.labels)} pictures, {len(rows.units)} takes, "
             f"{len(rows.labels)} labels, folds by take drawn {arguments.repeats} times",

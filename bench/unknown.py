@@ -11,7 +11,7 @@ seen it. A score is better the more often it is higher for what is known than fo
 
 import argparse
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -20,16 +20,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold, StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
-from bench.heads import digits, rows_of, training
-from bench.schemes import CACHE, NUM_FOLDS, PROJECT, elpv, features, quantized, samples, schemes, workspace
-from pipeline.files import layout
+from bench.heads import prepared, rows_of, training
+from bench.schemes import NUM_FOLDS, PROJECT, features
 from pipeline.heads.choosing import DEFAULT_STRENGTH
 from pipeline.heads.head_file import Head
 from pipeline.heads.training import fit_head, train_head
-from pipeline.images.calibration import read_calibration
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
-from pipeline.litert.interpreter import Model
 from pipeline.metrics.intervals import standard_error
 from pipeline.takes.rows import Rows, Unit
 
@@ -98,8 +95,7 @@ def without(rows: Rows, label: int) -> Rows:
     """Return the rows of all labels but one."""
     kept = rows.only(rows.label_indices != label)
     indices = kept.label_indices - (kept.label_indices > label)
-    labels = tuple(name for index, name in enumerate(rows.labels) if index != label)
-    return Rows(kept.features, indices, kept.unit_indices, kept.copies, kept.frame_ids, labels, kept.units)
+    return replace(kept, label_indices=indices, labels=(*rows.labels[:label], *rows.labels[label + 1 :]))
 
 
 def score(frames: Rows, strangers: np.ndarray, num_repeats: int) -> dict[str, dict[str, str]]:
@@ -180,31 +176,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.unknown", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--sets", nargs="+", default=["samples", "digits", "elpv"], choices=["samples", "digits", "elpv"]
-    )
-    parser.add_argument("--scheme", default="float32", help="whose features (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="how often the folds are drawn (default: %(default)s)")
-    parser.add_argument("--pictures", type=int, help="use so many pictures of elpv, drawn at random (default: all)")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="default: %(default)s")
-    arguments = parser.parse_args()
-    arguments.cache.mkdir(parents=True, exist_ok=True)
-    folder = workspace(arguments.cache)
-    converted = (folder / layout.CONVERTED_BACKBONE).read_bytes()
-    pixels = Model(converted).input_pixels
-    calibration = read_calibration(folder / layout.CALIBRATION, pixels, "stretch")
-    backbone = quantized(converted, schemes()[arguments.scheme], calibration, arguments.cache)
-    pictures = [
-        to_model_input(decode_jpeg(path.read_bytes()), pixels, "stretch") for path in sorted(STRANGERS.iterdir())
-    ]
-    strangers = features(backbone, np.stack(pictures), arguments.cache)
-    sets = {
-        "samples": lambda: samples(folder, pixels),
-        "digits": lambda: digits(pixels),
-        "elpv": lambda: elpv(pixels, arguments.pictures),
-    }
-    for one in filter(None, (sets[name]() for name in arguments.sets)):
-        rows = rows_of([features(backbone, one.inputs, arguments.cache)], one)
+    bench = prepared(parser)
+    arguments = bench.arguments
+    pictures = [decode_jpeg(path.read_bytes()) for path in sorted(STRANGERS.iterdir())]
+    inputs = [to_model_input(picture, bench.input_pixels, "stretch") for picture in pictures]
+    strangers = features(bench.backbone, np.stack(inputs), arguments.cache)
+    for one in bench.sets:
+        rows = rows_of([features(bench.backbone, one.inputs, arguments.cache)], one)
         print(
             f"{one.name}, {arguments.scheme}: {len(one.labels)} pictures of {len(rows.labels)} labels, "
             f"{len(strangers)} strangers, folds drawn {arguments.repeats} times",
