@@ -134,6 +134,7 @@ def test_a_worker_process_works_in_the_projects_folder(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    (folder / "out").mkdir()
     assert compute_in(str(folder), job("cup/1"), Path("out")) is None
     assert Path.cwd() == folder
     assert Path("out/cup/1.parquet").read_bytes() == to_parquet(table("cup/1"))

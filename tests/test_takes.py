@@ -46,6 +46,12 @@ def run(jobs: list[TakeJob], folder: Path, cache: TakeCache) -> dict[str, bytes]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
 
 
+def test_a_take_that_begins_after_the_folder_is_given_up_does_not_bring_it_back(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        job("cup/late").write(tmp_path / ".frames.0")
+    assert list(tmp_path.iterdir()) == []
+
+
 def all_of(setting: str) -> list[TakeJob]:
     return [job(f"cup/{setting}{i}") for i in range(4)]
 

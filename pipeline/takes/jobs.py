@@ -43,11 +43,14 @@ class TakeJob:
         return cls(name, output, key_of(compute, depends_on), compute)
 
     def write(self, folder: Path) -> None:
-        """Compute the result, as a Parquet file at its place in a folder.
+        """Compute the result, as a Parquet file at its place in a folder, which must be there.
+
+        A thread that lives longer than its stage would bring a folder back that was removed: so it makes none but the
+        label's.
 
         Raises:
             PipelineError: If the take cannot be computed. Then the file is not whole, or not there.
         """
-        path = folder / self.output
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_parquet(self.compute(), path)
+        for parent in reversed(self.output.parents[:-1]):
+            (folder / parent).mkdir(exist_ok=True)
+        write_parquet(self.compute(), folder / self.output)

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+_NUM_REMOVALS = 10  # a thread amid a take may put one more file into a folder that is being removed
+
 
 @contextlib.contextmanager
 def staged(folder: Path) -> Iterator[Path]:
@@ -29,7 +31,10 @@ def staged(folder: Path) -> Iterator[Path]:
         yield staging
         _put_in_place(folder, staging)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        for _ in range(_NUM_REMOVALS):
+            shutil.rmtree(staging, ignore_errors=True)
+            if not staging.exists():
+                break
 
 
 def _put_in_place(folder: Path, staging: Path) -> None:
