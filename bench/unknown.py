@@ -22,13 +22,14 @@ from threadpoolctl import threadpool_limits
 
 from bench.heads import prepared, rows_of, training
 from bench.schemes import NUM_FOLDS, PROJECT, features
-from pipeline.heads.choosing import DEFAULT_STRENGTH
+from pipeline.heads.choosing import DEFAULT_STRENGTH, DEFAULT_THRESHOLD
 from pipeline.heads.head_file import Head
 from pipeline.heads.training import fit_head, train_head
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.metrics.intervals import standard_error
 from pipeline.takes.rows import Rows, Unit
+from pipeline.takes.splits import NONE, TRAIN
 
 STRANGERS = PROJECT / "data" / "strangers"
 KEEP_PERCENT = 95
@@ -73,20 +74,20 @@ def closed_scores(rows: Rows, head: Head) -> dict[str, Scores]:
 
 def learned_score(head: Head) -> Scores:
     """Return the highest probability of a label, of a head whose last row is for everything else."""
-    return lambda vectors: softmax(_logits(head, vectors), axis=1)[:, :-1].max(1)
+    return lambda vectors: head.probabilities(vectors).max(1)
 
 
 def with_strangers(rows: Rows, strangers: np.ndarray) -> Rows:
-    """Return rows with one label more, of which every stranger is a take."""
+    """Return rows with strangers behind them, as `learned_rows` does, each a unit of its own."""
     num_units, num_labels = len(rows.units), len(rows.labels)
-    units = [Unit("none", f"none/{number}", "train", is_whole=True) for number in range(len(strangers))]
+    units = [Unit(NONE, f"{STRANGERS}/{number}", TRAIN, is_whole=True) for number in range(len(strangers))]
     return Rows(
         np.concatenate([rows.features, strangers]),
         np.concatenate([rows.label_indices, np.full(len(strangers), num_labels)]),
         np.concatenate([rows.unit_indices, num_units + np.arange(len(strangers))]),
         np.concatenate([rows.copies, np.zeros(len(strangers), np.int64)]),
         np.concatenate([rows.frame_ids, np.array([unit.take for unit in units], object)]),
-        (*rows.labels, "none"),
+        rows.labels,
         (*rows.units, *units),
     )
 
@@ -148,7 +149,8 @@ def _held_out(train: Rows, asked: Rows, strangers: np.ndarray) -> Mapping[str, f
     for label in range(len(train.labels)):
         others = without(train, label)
         closed = fit_head(others, DEFAULT_STRENGTH, class_balance=False)
-        learned = fit_head(with_strangers(others, strangers), DEFAULT_STRENGTH, class_balance=False)
+        others_and_more = with_strangers(others, strangers)
+        learned = fit_head(others_and_more, DEFAULT_STRENGTH, class_balance=False, threshold=DEFAULT_THRESHOLD)
         known = asked.features[asked.label_indices != label]
         unknown = asked.features[asked.label_indices == label]
         for name, one in (closed_scores(others, closed) | {LEARNED: learned_score(learned)}).items():

@@ -35,7 +35,8 @@ def assemble(config: AssembleStage) -> None:
     check_classifier(model, backbone, head, config.quantization, pictures)
     write_bytes(layout.model(scheme), model)
     write_text(layout.labels(scheme), "".join(f"{label}\n" for label in head.labels))
-    sys.stderr.write(f"assemble@{scheme}: {len(model) / 2**20:.2f} MiB, {len(head.labels)} labels\n")
+    threshold = "" if head.threshold is None else f", none of them below {head.threshold:.2f}"
+    sys.stderr.write(f"assemble@{scheme}: {len(model) / 2**20:.2f} MiB, {len(head.labels)} labels{threshold}\n")
 
 
 def check_classifier(
@@ -55,7 +56,8 @@ def check_classifier(
         features = run_backbone(picture)
         if not np.array_equal(run_features(picture), features):
             raise _broken(f"features inside {name} differ from the bottlenecks")
-        difference = float(np.abs(run_model(picture) - _probabilities(features, head)).max())
+        expected = head.probabilities(features[np.newaxis].astype(np.float64))[0]
+        difference = float(np.abs(run_model(picture) - expected).max())
         if not difference <= _MAX_DIFFERENCE:
             raise _broken(f"probabilities of {name} differ from the head's by {difference:.2g}")
 
@@ -67,14 +69,6 @@ def probes(input_pixels: int) -> list[np.ndarray]:
     blocks = generator.integers(0, 256, (input_pixels // 8 + 1, input_pixels // 8 + 1, 3), dtype=np.uint8)
     coarse = blocks.repeat(8, 0).repeat(8, 1)[:input_pixels, :input_pixels]
     return [np.full(shape, 127, np.uint8), generator.integers(0, 256, shape, dtype=np.uint8), coarse]
-
-
-def _probabilities(features: np.ndarray, head: Head) -> np.ndarray:
-    """Return softmax(features @ weights + bias), computed in float64."""
-    logits = features.astype(np.float64) @ head.weights + head.bias
-    exponents = np.exp(logits - logits.max())
-    probabilities: np.ndarray = exponents / exponents.sum()
-    return probabilities
 
 
 def _broken(found: str) -> ModelError:

@@ -2,7 +2,8 @@
 
 Reads data/bottlenecks/<scheme> and data/splits.csv; writes plots/crossval/<scheme>/predictions.csv, what each frame is
 taken for by a head that was trained without its take, plots/crossval/<scheme>/learning.csv, how that grows with the
-takes, and in build/crossval/ <scheme>.json, the figures with their intervals, and <scheme>.npy, all probabilities.
+takes, plots/crossval/<scheme>/unknown.csv, what they say of things that are none of the labels, and in build/crossval/
+<scheme>.json, the figures with their intervals, and <scheme>.npy, all probabilities.
 The bottlenecks are what the phone computes, and the head behind them is one matrix: so this is the shipped arithmetic,
 at the cost of training a few heads. A backbone that was fine-tuned has learned from the takes: nothing can be held out
 any more, and the files are empty.
@@ -24,30 +25,34 @@ from pipeline.config.crossval import CrossvalStage
 from pipeline.config.train import HEAD
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.heads.crossvalidation import LEARNING_COLUMNS, cross_validate
+from pipeline.heads.inputs import learned_rows
 from pipeline.metrics.classification import Predictions, score
 from pipeline.metrics.intervals import intervals_of, standard_error
 from pipeline.metrics.predictions import COLUMNS
-from pipeline.takes.rows import read_rows
-from pipeline.takes.splits import read_takes
+from pipeline.metrics.unknown import OTHERS, asked_table, figures_of
 
 
 def crossval(config: CrossvalStage) -> None:
     """Cross-validate one scheme and write what came out."""
     if config.training.mode != HEAD:
-        _write(config.scheme, pd.DataFrame(columns=list(COLUMNS)), pd.DataFrame(columns=list(LEARNING_COLUMNS)), {})
+        empty = [pd.DataFrame(columns=list(columns)) for columns in (COLUMNS, LEARNING_COLUMNS)]
+        _write(config.scheme, empty[0], empty[1], asked_table(), {})
         _write_probabilities(config.scheme, np.zeros((0, 0), np.float32))
         sys.stderr.write(f"crossval@{config.scheme}: nothing, since the backbone has learned from the takes\n")
         return
-    rows = read_rows(layout.bottlenecks(config.scheme), read_takes(layout.SPLITS))
-    predictions, learning = cross_validate(
+    rows, lookalikes = learned_rows(config.scheme, config.unknown.mode)
+    predictions, learning, asked = cross_validate(
         rows,
         config.training,
         num_folds=config.crossval.num_folds,
         percents=config.crossval.learning_percents,
         title=f"crossval@{config.scheme}",
+        keep_percent=config.unknown.keep_percent,
     )
     figures = _figures(predictions, config.crossval.num_calibration_bins)
-    _write(config.scheme, predictions.table(), learning, figures)
+    if len(asked):
+        figures["unknown"] = figures_of(asked) | {"lookalikes": {one.take: one.label for one in lookalikes}}
+    _write(config.scheme, predictions.table(), learning, asked, figures)
     _write_probabilities(config.scheme, predictions.probabilities)
     sys.stderr.write(f"crossval@{config.scheme}: {_told(figures)}\n")
 
@@ -65,12 +70,22 @@ def _told(figures: Mapping[str, Any]) -> str:
     text = f"accuracy {figures['accuracy']:.3f}"
     if figures["intervals"]:
         text += " ({low:.3f} to {high:.3f})".format(**figures["intervals"]["accuracy"])
-    return f"{text} over {figures['num_test_frames']} frames of {figures['num_test_takes']} takes, each held out once"
+    text += f" over {figures['num_test_frames']} frames of {figures['num_test_takes']} takes, each held out once"
+    unknown = figures.get("unknown", {})
+    if unknown:
+        text += f"; {unknown['kept']:.1%} of them named"
+    if strangers := unknown.get("strangers"):
+        text += f", {strangers['refused']:.1%} of {strangers['num_frames']} strangers refused"
+    return text
 
 
-def _write(scheme: str, predictions: pd.DataFrame, learning: pd.DataFrame, figures: dict[str, object]) -> None:
+def _write(
+    scheme: str, predictions: pd.DataFrame, learning: pd.DataFrame, asked: pd.DataFrame, figures: dict[str, object]
+) -> None:
     write_text(layout.crossval_predictions(scheme), predictions.to_csv(index=False, lineterminator="\n"))
     write_text(layout.learning_curve(scheme), learning.to_csv(index=False, lineterminator="\n"))
+    said = asked[asked["kind"] != OTHERS].round({"probability": 6, "threshold": 6})
+    write_text(layout.crossval_unknown(scheme), said.to_csv(index=False, lineterminator="\n"))
     write_text(layout.crossval_figures(scheme), json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
 
 

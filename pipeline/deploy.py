@@ -1,7 +1,8 @@
 """Stage `deploy`: puts the chosen model where the app takes it from.
 
-Reads models/classifiers/<scheme>/{model.tflite,labels.txt}, metrics/schemes/<scheme>.json, build/gate.json and, for
-pictures with known answers, the predictions and data/frames; writes models/deployed/ and metrics/deployed.json, which
+Reads models/classifiers/<scheme>/{model.tflite,labels.txt}, the head's threshold in models/heads/<scheme>.safetensors,
+metrics/schemes/<scheme>.json, build/gate.json and, for pictures with known answers, the predictions, data/frames and
+data/strangers; writes models/deployed/ and metrics/deployed.json, which
 `dvc metrics diff` compares between two versions of the project.
 models/deployed/ holds model.tflite and labels.txt, which go into the app; golden/, with which the app's tests prove
 that the app feeds the model rightly (see pipeline.litert.golden); and manifest.json, which describes them all.
@@ -16,22 +17,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.config.application import run_stage
 from pipeline.config.deploy import DeployStage
 from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes, write_text
+from pipeline.heads.head_file import read_head
 from pipeline.images.codec import decode_jpeg, encode_png
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.golden import FLOOR, MAX_FACTOR, MISTAKES, Golden, choose_golden
 from pipeline.litert.interpreter import Model
 from pipeline.metrics.predictions import read_predictions
 from pipeline.takes.single_frame import read_frame
+from pipeline.takes.sources import files_in
 from pipeline.takes.staging import staged
 
 MANIFEST_FORMAT = 1
 _APP_FILES = ("model.tflite", "labels.txt")
 _LIBRARIES = ("tensorflow", "keras", "ai-edge-litert", "litert-quantizer", "pillow", "numpy", "av")
 _MAX_GOLDEN_PICTURES = 8
+_MAX_GOLDEN_STRANGERS = 12
 _MAX_GOLDEN_CANDIDATES = 48  # each is run five times, so this takes a few seconds at most
 _VERSION_DIGITS = 16
 
@@ -42,14 +47,18 @@ def deploy(config: DeployStage) -> None:
     with staged(layout.DEPLOYED) as staging:
         shutil.copyfile(layout.model(config.deploy), staging / "model.tflite")
         shutil.copyfile(layout.labels(config.deploy), staging / "labels.txt")
-        write_golden(staging, golden_pictures(config))
-        write_text(staging / "manifest.json", _json(manifest(config, staging, metrics)))
+        threshold = read_head(layout.head(config.deploy)).threshold
+        write_golden(staging, golden_pictures(config, threshold), threshold)
+        write_text(staging / "manifest.json", _json(manifest(config, staging, metrics, threshold)))
     write_text(layout.DEPLOYED_METRICS, _json(metrics))
     sys.stderr.write(f"deploy: {config.deploy} is in {layout.DEPLOYED}/\n")
 
 
-def golden_pictures(config: DeployStage) -> list[Golden]:
-    """Choose test frames and run the model on them, from pixels, as a phone does."""
+def golden_pictures(config: DeployStage, threshold: float | None) -> list[Golden]:
+    """Choose test frames and run the model on them, from pixels, as a phone does.
+
+    If the model has a threshold, one of the pictures shows none of the labels.
+    """
     model = Model(layout.model(config.deploy).read_bytes())
     rows = read_predictions(layout.predictions(config.deploy))
     per_label = max(1, _MAX_GOLDEN_CANDIDATES // rows["actual"].nunique())
@@ -58,17 +67,25 @@ def golden_pictures(config: DeployStage) -> list[Golden]:
         spread = np.unique(np.linspace(0, len(group) - 1, per_label).round().astype(int))
         for row in group.iloc[spread].itertuples():
             candidates.append((str(label), decode_jpeg(read_frame(str(row.take), str(row.frame_id))[0])))
-    return choose_golden(
-        candidates,
-        lambda rgb: model(to_model_input(rgb, model.input_pixels, config.resize)),
-        _MAX_GOLDEN_PICTURES,
-    )
+
+    def answer(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return model(to_model_input(rgb, model.input_pixels, config.resize))
+
+    if threshold is None:
+        return choose_golden(candidates, answer, _MAX_GOLDEN_PICTURES)
+    strangers = [decode_jpeg(path.read_bytes()) for path in files_in(layout.STRANGERS)[:_MAX_GOLDEN_STRANGERS]]
+    refused = [("", picture) for picture in strangers if answer(picture).max() < threshold]
+    return [
+        *choose_golden(candidates, answer, _MAX_GOLDEN_PICTURES - bool(refused)),
+        *choose_golden(refused, answer, 1),
+    ]
 
 
-def write_golden(folder: Path, pictures: list[Golden]) -> None:
+def write_golden(folder: Path, pictures: list[Golden], threshold: float | None) -> None:
     """Write golden/golden.json and the pictures beside it.
 
-    `mistakes` tells for each mistake by which factor a probability is off at most; one above `max_factor` is noticed.
+    `label` is what a picture shows, `answer` what the model names; null is none of the labels. `mistakes` tells for
+    each mistake by which factor a probability is off at most; one above `max_factor` is noticed.
     """
     labels = (folder / "labels.txt").read_text(encoding="utf-8").splitlines()
     entries = []
@@ -76,18 +93,21 @@ def write_golden(folder: Path, pictures: list[Golden]) -> None:
         name = f"{number}.png"
         write_bytes(folder / "golden" / name, encode_png(picture.image))
         expected = {label: _digits(p) for label, p in zip(labels, picture.probabilities, strict=True)}
-        entries.append({"file": name, "label": picture.label, "probabilities": expected})
+        best = max(expected, key=lambda label: expected[label])
+        said = best if threshold is None or expected[best] >= threshold else None
+        entries.append({"file": name, "label": picture.label or None, "answer": said, "probabilities": expected})
     content = {
         "rule": "max(p, floor) / max(expected, floor) is between 1 / max_factor and max_factor, for every label",
         "max_factor": MAX_FACTOR,
         "floor": FLOOR,
+        "threshold": threshold,
         "pictures": entries,
         "mistakes": {name: _digits(max(picture.factors[name] for picture in pictures)) for name in MISTAKES},
     }
     write_text(folder / "golden" / "golden.json", _json(content))
 
 
-def manifest(config: DeployStage, folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+def manifest(config: DeployStage, folder: Path, metrics: dict[str, Any], threshold: float | None) -> dict[str, Any]:
     """Describe a deployed folder for the app: what to feed, what comes out, and what the files must look like.
 
     `version` changes if, and only if, the app must change what it ships or how it feeds it: it is a hash of the files
@@ -97,6 +117,7 @@ def manifest(config: DeployStage, folder: Path, metrics: dict[str, Any]) -> dict
         config: The choices.
         folder: Holds model.tflite, labels.txt and golden/.
         metrics: The scheme's metrics.
+        threshold: Probability of the most probable label below which the picture shows none of them; None for none.
     """
     pixels = Model((folder / "model.tflite").read_bytes()).input_pixels
     given = {
@@ -107,7 +128,13 @@ def manifest(config: DeployStage, folder: Path, metrics: dict[str, Any]) -> dict
         "layout": "NHWC",
         "resize": config.resize,
     }
-    answer = {"dtype": "float32", "meaning": "probability of each label, in the order of labels.txt"}
+    answer: dict[str, object] = {
+        "dtype": "float32",
+        "meaning": "probability of each label, in the order of labels.txt",
+        "threshold": threshold,
+    }
+    if threshold is not None:
+        answer["rule"] = "if the highest probability is below threshold, the picture shows none of the labels"
     files = {path.relative_to(folder).as_posix(): _file_entry(path) for path in _files_in(folder)}
     identity = {"input": given, "output": answer, "files": {name: files[name] for name in _APP_FILES}}
     return {

@@ -37,7 +37,8 @@ def _tuned(start: bytes, config: FinetuneStage) -> tuple[bytes, str]:
     from pipeline.tuning.tuned_backbone import tuned_backbone  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(dir=layout.TUNED_BACKBONE.parent, prefix=".tuned.") as scratch:
-        tuned = tuned_backbone(start, read_takes(layout.SPLITS), config, Path(scratch))
+        takes = [take for take in read_takes(layout.SPLITS) if take.shows_a_label]
+        tuned = tuned_backbone(start, takes, config, Path(scratch))
     losses, accuracies = tuned.curves["validation_loss"], tuned.curves["validation_accuracy"]
     best = tuned.best_epoch
     verdict = (

@@ -71,7 +71,7 @@ _NOTHING = {
 
 def inspect(config: InspectStage) -> None:
     """Look for faults, and write what was found."""
-    takes = read_takes(layout.SPLITS)
+    takes = [take for take in read_takes(layout.SPLITS) if take.shows_a_label]
     map_takes(
         [_job(take) for take in takes],
         layout.STATISTICS,
@@ -129,6 +129,7 @@ def _evidence(takes: Sequence[Take]) -> Evidence:
     rows = read_rows(layout.bottlenecks(scheme), takes)
     said = pd.read_csv(layout.crossval_predictions(scheme), keep_default_na=False, dtype={"frame_id": str, "take": str})
     probabilities = np.load(layout.crossval_probabilities(scheme)).reshape(-1, len(rows.labels))
+    probabilities = probabilities / probabilities.sum(1, keepdims=True)  # given that it is one of the labels
     return gather(rows, layout.STATISTICS, said, probabilities)
 
 

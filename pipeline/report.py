@@ -30,6 +30,7 @@ from pipeline.pictures.curves import training_curves
 from pipeline.pictures.recalls import learning_curve, recalls
 from pipeline.pictures.reliability import reliability_diagrams
 from pipeline.pictures.tradeoff import tradeoff
+from pipeline.pictures.unknown import known_and_unknown
 from pipeline.takes.single_frame import number_of, read_frame
 from pipeline.takes.staging import staged
 
@@ -64,6 +65,7 @@ def pictures(config: ReportStage) -> dict[str, bytes]:
         "training.png": _training(config.quantization),
         "tradeoff.png": _tradeoff(deployed, config.quantization),
         "reliability.png": reliability_diagrams(tables, num_bins=config.report.num_calibration_bins),
+        "unknown.png": _unknown(deployed),
         "worst_errors.png": _worst_errors(deployed, chosen, config.report.num_thumbnails),
         "lost_to_quantization.png": _lost(config, reference),
     }
@@ -98,6 +100,16 @@ def _learning_curve(deployed: str) -> bytes:
     if table.empty:
         return message("No learning curve", "It is drawn by cross-validation of heads that are trained by `lbfgs`.")
     return learning_curve(table, title=f"How {deployed} grows with the takes")
+
+
+def _unknown(deployed: str) -> bytes:
+    """Draw what heads say about what they know and what they do not."""
+    table = pd.read_csv(layout.crossval_unknown(deployed), keep_default_na=False)
+    if table.empty:
+        return message(
+            "Nobody was asked", "With `unknown.mode: learned` and `mode: head`, heads are, about other things."
+        )
+    return known_and_unknown(table, f"How sure {deployed} is of what it knows, and of what it does not")
 
 
 def _training(schemes: Sequence[str]) -> bytes:

@@ -25,7 +25,7 @@ from pipeline.processes.progress import counted
 from pipeline.takes.assignment import MIN_TAKES, assign_takes, recordings_of
 from pipeline.takes.contents import Content, files_of, read_contents, refuse_twins
 from pipeline.takes.sources import Source, find_sources, hidden_pictures, sources_below
-from pipeline.takes.splits import FOLDERS_OF_PARTS, TEST, TRAIN, VALIDATION, Block, write_splits
+from pipeline.takes.splits import FOLDERS_OF_PARTS, NONE, TEST, TRAIN, VALIDATION, Block, write_splits
 
 _MAX_NAMED = 5  # takes in one line
 
@@ -78,8 +78,13 @@ def blocks_of_all(contents: Mapping[Source, Content], config: SplitConfig) -> li
 
 
 def blocks_of_label(contents: Mapping[Source, Content], config: SplitConfig) -> list[Block]:
-    """Assign the takes of one label: whole ones where there are enough, consecutive time blocks of each otherwise."""
+    """Assign the takes of one label: whole ones where there are enough, consecutive time blocks of each otherwise.
+
+    Those of `NONE` are all for training: it has no row in the figures of the test part.
+    """
     sources = list(contents)
+    if sources[0].label == NONE:
+        return [_block(source, contents[source], TRAIN, 0.0, 1.0) for source in sources]
     recordings = recordings_of(source.name for source in sources)
     if len(set(recordings.values())) < MIN_TAKES:
         return _cut_into_blocks(contents, config)
@@ -117,7 +122,15 @@ def refuse_unknown_tests(contents: Mapping[Source, Content], config: SplitConfig
     names = {f"{source.label}/{source.name}": source.label for source in contents}
     errors = []
     for name in _normalized(config.test):
-        if not fnmatch.filter(names, _literal(name)):
+        if name.partition("/")[0] == NONE:
+            errors.append(
+                InputError(
+                    found=f"`split.test` names {name}, which shows none of the labels",
+                    expected="takes of labels: what is none of them is held out by cross-validation alone",
+                    remedy="leave it out in params.yaml",
+                )
+            )
+        elif not fnmatch.filter(names, _literal(name)):
             near = get_close_matches(name, names, n=3)
             meant = f"did you mean {' or '.join(near)}? " if near else ""
             errors.append(
@@ -240,14 +253,15 @@ def report(blocks: Sequence[Block]) -> str:
     """Return how many takes each part has, over all labels and in a row for each."""
     whole = [block for block in blocks if block.is_whole]
     num_cut = Counter(label for label, _ in {(block.label, block.take) for block in blocks if not block.is_whole})
-    labels = sorted({block.label for block in blocks})
+    labels = sorted({block.label for block in blocks}, key=lambda label: (label == NONE, label))
     width = max(len(label) for label in ["label", *labels])
     lines = [f"  {'label':<{width}}  train  validation  test"]
     for label in labels:
         of_label = Counter(block.part for block in whole if block.label == label)
         row = f"{of_label[TRAIN]:>5}  {of_label[VALIDATION]:>10}  {of_label[TEST]:>4}"
         lines.append(f"  {label:<{width}}  {f'{num_cut[label]} each cut into blocks' if num_cut[label] else row}")
-    return "\n".join([f"split: {len(labels)} labels; {_total(whole, num_cut.total())}", *lines, ""])
+    num_labels = len(labels) - (NONE in labels)
+    return "\n".join([f"split: {num_labels} labels; {_total(whole, num_cut.total())}", *lines, ""])
 
 
 def _total(whole: Sequence[Block], num_cut: int) -> str:

@@ -71,8 +71,9 @@ def test_a_live_photo_is_held_out_with_its_video() -> None:
 
 def test_each_frame_is_scored_by_a_head_that_was_trained_without_its_take() -> None:
     rows = blobs((40, 30), num_copies=1)
-    found, learning = cross_validate(rows, tiny_project.TRAINING, num_folds=4, percents=[50], title="")
+    found, learning, asked = cross_validate(rows, tiny_project.TRAINING, num_folds=4, percents=[50], title="")
     frames = rows.only(rows.are_frames)
+    assert asked.empty
     assert found.frame_ids == tuple(frames.frame_ids)
     assert found.actual.tolist() == frames.label_indices.tolist()
     for fold in deal(rows.units, range(8), 4):
@@ -90,8 +91,8 @@ def test_each_frame_is_scored_by_a_head_that_was_trained_without_its_take() -> N
 
 
 def test_a_share_that_is_the_same_takes_again_is_drawn_once() -> None:
-    _, learning = cross_validate(blobs((40, 30)), tiny_project.TRAINING, num_folds=4, percents=[1, 2, 99], title="")
-    assert sorted(set(learning["percent"])) == [1, 100]
+    found = cross_validate(blobs((40, 30)), tiny_project.TRAINING, num_folds=4, percents=[1, 2, 99], title="")
+    assert sorted(set(found.learning["percent"])) == [1, 100]
 
 
 def test_the_stage_writes_figures_predictions_and_the_learning_curve(
@@ -99,7 +100,7 @@ def test_the_stage_writes_figures_predictions_and_the_learning_curve(
 ) -> None:
     tiny_project.make()
     tiny_project.make_bottlenecks(tiny_models.SCHEMES["int8"])
-    crossval(CrossvalStage("int8", tiny_project.TRAINING, CONFIG))
+    crossval(CrossvalStage("int8", tiny_project.TRAINING, tiny_project.UNKNOWN, CONFIG))
     figures = json.loads(layout.crossval_figures("int8").read_text())
     table = read_predictions(layout.crossval_predictions("int8"))
     assert len(table) == figures["num_test_frames"] == 6 * tiny_project.NUM_FRAMES
@@ -111,7 +112,7 @@ def test_the_stage_writes_figures_predictions_and_the_learning_curve(
 
 
 def test_a_backbone_that_has_learned_from_the_takes_is_not_cross_validated(folder: Path) -> None:
-    crossval(CrossvalStage("int8", replace(tiny_project.TRAINING, mode="finetune"), CONFIG))
+    crossval(CrossvalStage("int8", replace(tiny_project.TRAINING, mode="finetune"), tiny_project.UNKNOWN, CONFIG))
     assert json.loads(layout.crossval_figures("int8").read_text()) == {}
     assert len(read_predictions(layout.crossval_predictions("int8"))) == 0
 

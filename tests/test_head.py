@@ -85,10 +85,12 @@ def test_cut_model_with_labels_is_the_backbone_again():
     [((NUM_FEATURES + 1, 3), (3,)), ((3, NUM_FEATURES), (3,)), ((NUM_FEATURES, 3), (4,))],
 )
 def test_shapes_that_do_not_fit(weights_shape, bias_shape):
-    with pytest.raises(ValueError, match=r"expected \(12, labels\) and \(labels,\), as the backbone gives 12 features"):
+    with pytest.raises(
+        ValueError, match=r"expected \(12, outputs\) and \(outputs,\), as the backbone gives 12 features"
+    ):
         append_head(backbone(), np.zeros(weights_shape, np.float32), np.zeros(bias_shape, np.float32))
 
 
 def test_cutting_a_model_without_head():
-    with pytest.raises(ModelError, match=r"last operators are not FULLY_CONNECTED and SOFTMAX(.|\n)*`dvc repro`"):
+    with pytest.raises(ModelError, match=r"last operators are not a head of this pipeline(.|\n)*`dvc repro`"):
         features_of(backbone())

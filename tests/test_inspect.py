@@ -265,7 +265,12 @@ def make_project(*, held_out: bool) -> InspectStage:
     weights, bias = tiny_models.head(num_labels=2)
     write_bytes(layout.head("float32"), to_bytes(Head(weights, bias, tiny_project.LABELS)))
     crossval(
-        CrossvalStage("float32", replace(tiny_project.TRAINING, mode="head" if held_out else "finetune"), CROSSVAL)
+        CrossvalStage(
+            "float32",
+            replace(tiny_project.TRAINING, mode="head" if held_out else "finetune"),
+            tiny_project.UNKNOWN,
+            CROSSVAL,
+        )
     )
     return InspectStage("stretch", CONFIG, tiny_project.ENGINE)
 

@@ -55,7 +55,7 @@ class Seen:
         labels = [(label_of or {}).get(row, take.partition("/")[0]) for row, take in enumerate(self.takes)]
         names = [f"{take.removesuffix(Path(take).suffix) if as_photos else take}" for take in self.takes]
         rows = rows_of(labels, names, self.features)
-        said, _ = cross_validate(rows, training(), num_folds=5, percents=[], title="")
+        said = cross_validate(rows, training(), num_folds=5, percents=[], title="").predictions
         table = pd.DataFrame(self.measured).assign(
             take=names, label=labels, part="train", frame_id=[str(row) for row in range(len(names))], motion=np.nan
         )

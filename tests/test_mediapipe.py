@@ -135,3 +135,16 @@ def answer(content, runtime, rgb):
         return classifier(rgb)
     finally:
         classifier.close()
+
+
+def test_a_picture_of_something_else_gets_no_category(mediapipe):
+    """The threshold stands in the file's metadata, so an app gets this without a line of its own."""
+    weights, bias = head(num_labels=4)
+    content = append_head(backbone(), weights, bias, 3)
+    picture = pictures(1)[0]
+    probabilities = Model(content)(picture)
+    for threshold, named in ((0.0, 3), (float(np.sort(probabilities)[1]) - 1e-4, 2), (0.9999, 0)):
+        ours = embed_labels(content, LABELS, name="tiny", description="For tests.", threshold=threshold)
+        assert len(classify(mediapipe, ours, picture)) == named
+        scores = open_classifier(ours, runtime="mediapipe", resize="stretch")(picture)  # evaluation sees all of them
+        np.testing.assert_allclose(scores, probabilities, rtol=0, atol=1e-5)

@@ -22,7 +22,7 @@ from tests import tiny_project, tiny_results
 CONFIG = ReportConfig(num_calibration_bins=10, num_thumbnails=4)
 NAMES = (
     *("confusion.png", "learning_curve.png", "lost_to_quantization.png", "recalls.png", "reliability.png"),
-    *("tradeoff.png", "training.png", "worst_errors.png"),
+    *("tradeoff.png", "training.png", "unknown.png", "worst_errors.png"),
 )
 
 

@@ -2,6 +2,7 @@ import shutil
 import tempfile
 import unicodedata
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from pipeline.files import layout
 from pipeline.split import report, split
 from pipeline.takes.assignment import assign_takes, place_of, recordings_of
 from pipeline.takes.sources import find_sources
-from pipeline.takes.splits import PARTS, TEST, TRAIN, Block, Take, read_takes
+from pipeline.takes.splits import PARTS, TEST, TRAIN, Block, Take, labels_of, read_takes
 
 CONFIG = SplitStage(split=SplitConfig(validation_percent=20, test_percent=20, block_gap_percent=5, test=[]))
 
@@ -356,3 +357,31 @@ def test_the_parts_of_a_data_set_are_no_labels(folder: Path) -> None:
         (layout.PHOTOS / name).write_text(name)
     with pytest.raises(InputError, match=r"labels called train and val: (.|\n)*viewfinder import <its folder>"):
         split(CONFIG)
+
+
+def test_takes_that_show_none_of_the_labels_are_all_for_training(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill([f"{label}/{i}.mp4" for label in ("a", "b") for i in range(3)])
+    split(CONFIG)
+    before = parts()
+    fill(["_none/wall.mp4"])
+    split(CONFIG)
+    assert parts() == before | {"_none/wall.mp4": {"train"}}
+    (take,) = (take for take in read_takes(layout.SPLITS) if not take.shows_a_label)
+    assert [block.is_whole for block in take.blocks] == [True]
+    assert labels_of(read_takes(layout.SPLITS)) == ["a", "b"]
+    told = capsys.readouterr().err
+    assert "split: 2 labels; 3 takes to train, 2 to validate, 2 to test\n" in told
+    assert told.splitlines()[-1].split() == ["_none", "1", "0", "0"]
+
+
+def test_what_shows_none_of_the_labels_is_no_second_label_and_no_test_take(folder: Path) -> None:
+    fill([f"{label}/{i}.mp4" for label in ("a", "_none") for i in range(3)])
+    assert "one label only: a" in refusal()
+    fill([f"b/{i}.mp4" for i in range(3)])
+    config = SplitStage(split=replace(CONFIG.split, test=["_none/1.mp4"]))
+    with pytest.raises(
+        InputError, match=r"names _none/1.mp4, which shows none of the labels\n  expected: takes of labels"
+    ):
+        split(config)

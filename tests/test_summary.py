@@ -141,3 +141,13 @@ def test_as_json(run: Path) -> None:
     found = json.loads(done.stdout)
     assert (found["deployed"], found["breaches"], found["labels"]) == ("float32", [], ["cup", "rote Möhre"])
     assert [scheme["accuracy"] for scheme in found["schemes"]] == [1.0, 0.8]
+
+
+def test_it_says_what_becomes_of_other_things(run: Path) -> None:
+    assert "None of the labels" not in text_of(summarized())
+    strangers = {"refused": 0.994, "num_frames": 175}
+    tiny_run.change_metrics(summarized().wanted, unknown={"kept": 0.97, "strangers": strangers})
+    expected = (
+        "None of the labels: 99% of 175 pictures of other things are refused, where 97% of the labels' frames are"
+    )
+    assert expected in text_of(summarized())

@@ -23,7 +23,7 @@ from pipeline.heads.choosing import DEFAULT_STRENGTH, STRENGTHS, choose, tempera
 from pipeline.heads.head_file import Head, read_head, to_bytes
 from pipeline.heads.regression import fit_path
 from pipeline.heads.training import fit_head, train_head
-from pipeline.heads.weighing import class_weights, row_weights
+from pipeline.heads.weighing import output_weights, row_weights
 from pipeline.takes.examples import FeatureFile
 from pipeline.takes.folds import deal
 from pipeline.takes.rows import Rows, Unit, read_rows
@@ -73,7 +73,7 @@ def with_copies(rows: Rows, num_copies: int) -> Rows:
 def test_the_shipped_head_has_learned_from_all_takes_and_the_other_not_from_test_takes(folder: Path) -> None:
     tiny_project.make()
     tiny_project.make_bottlenecks(tiny_models.SCHEMES["int8"])
-    train(TrainStage("int8", tiny_project.TRAINING))
+    train(TrainStage("int8", tiny_project.TRAINING, tiny_project.OFF))
     rows = read_rows(layout.bottlenecks("int8"), read_takes(layout.SPLITS))
     shipped, held_out = read_head(layout.head("int8")), read_head(layout.held_out_head("int8"))
     assert shipped.labels == held_out.labels == tiny_project.LABELS
@@ -89,7 +89,7 @@ def test_the_shipped_head_has_learned_from_all_takes_and_the_other_not_from_test
 def test_a_head_that_leaves_test_takes_out_is_the_shipped_one(folder: Path, changes: dict[str, str]) -> None:
     tiny_project.make()
     tiny_project.make_bottlenecks(tiny_models.SCHEMES["int8"])
-    train(TrainStage("int8", replace(tiny_project.TRAINING, **changes)))  # type: ignore[arg-type]
+    train(TrainStage("int8", replace(tiny_project.TRAINING, **changes), tiny_project.UNKNOWN))  # type: ignore[arg-type]
     assert layout.head("int8").read_bytes() == layout.held_out_head("int8").read_bytes()
 
 
@@ -151,7 +151,7 @@ def test_the_strength_is_chosen_that_is_right_on_takes_that_were_held_out() -> N
     is_mislabelled = (generator.random(80) < 0.2)[rows.unit_indices]
     useful = generator.normal(np.where(is_mislabelled, 1 - rows.label_indices, rows.label_indices), 0.3)
     noisy = replace(rows, features=np.hstack([of_take, useful[:, np.newaxis]]).astype(np.float32))
-    choice = choose(noisy, deal(noisy.units, range(80)), STRENGTHS, class_balance=False)
+    choice = choose(noisy, deal(noisy.units, range(80)), STRENGTHS, class_balance=False, keep_percent=95)
     path = choice.path.set_index("regularization")["out_of_fold_accuracy"]
     assert choice.strength == path.idxmax() == 0.3
     assert path[0.3] > path[0.0003] + 0.05
@@ -159,7 +159,7 @@ def test_the_strength_is_chosen_that_is_right_on_takes_that_were_held_out() -> N
 
 def test_where_nothing_can_be_held_out_the_usual_strength_is_taken() -> None:
     rows = blobs((20, 20), num_takes=1)
-    choice = choose(rows, deal(rows.units, [0, 1]), STRENGTHS, class_balance=True)
+    choice = choose(rows, deal(rows.units, [0, 1]), STRENGTHS, class_balance=True, keep_percent=95)
     assert (choice.strength, choice.temperature, len(choice.path)) == (DEFAULT_STRENGTH, 1.0, 0)
 
 
@@ -185,7 +185,7 @@ def test_class_balance_gives_rare_labels_their_say(folder: Path, optimizer: str)
 
 def test_class_weights_average_to_one() -> None:
     labels = np.repeat([0, 1, 2], [6, 3, 1])
-    weights = class_weights(labels, 3)
+    weights = output_weights(labels, 3, class_balance=True)
     assert weights == pytest.approx([10 / 18, 10 / 9, 10 / 3])
     assert weights[labels].mean() == pytest.approx(1)
     assert (row_weights(labels, 3, class_balance=False) == 1).all()
@@ -245,7 +245,11 @@ def test_the_file_is_what_safetensors_says_it_is(folder: Path) -> None:
     content = to_bytes(some_head())
     (num_header_bytes,) = struct.unpack("<Q", content[:8])
     metadata = json.loads(content[8 : 8 + num_header_bytes])["__metadata__"]
-    assert json.loads(metadata["viewfinder_head"]) == {"format": 1, "labels": ["rote Möhre", '"猫"\n']}
+    assert json.loads(metadata["viewfinder_head"]) == {
+        "format": 2,
+        "labels": ["rote Möhre", '"猫"\n'],
+        "threshold": None,
+    }
     Path("head").write_bytes(content)
     assert {name: array.shape for name, array in load_file("head").items()} == {"weights": (4, 2), "bias": (2,)}
 
@@ -259,7 +263,7 @@ def test_equal_heads_give_equal_bytes_in_every_process() -> None:
 def file_with(*, entry: object = None, **arrays: np.ndarray) -> bytes:
     """A head's file, but for what is given."""
     usual = {"weights": some_head().weights, "bias": some_head().bias}
-    description = {"format": 1, "labels": ["a", "b"]} if entry is None else entry
+    description = {"format": 2, "labels": ["a", "b"]} if entry is None else entry
     return save(usual | arrays, metadata={"viewfinder_head": json.dumps(description)})
 
 
@@ -274,10 +278,16 @@ def file_with(*, entry: object = None, **arrays: np.ndarray) -> bytes:
         (save({"weights": np.zeros((4, 2), np.float32)}), "it holds no `bias`"),
         (save({"weights": np.zeros((4, 2), np.float32), "bias": np.zeros(2, np.float32)}), "has no entry"),
         (file_with(weights=np.zeros((4, 2))), "`weights` is float64, not float32"),
-        (file_with(entry={"format": 2, "labels": ["a", "b"]}), "is not of format 1"),
-        (file_with(entry=["a", "b"]), "is not of format 1"),
-        (file_with(entry={"format": 1, "labels": "ab"}), "has no list of labels"),
-        (file_with(entry={"format": 1, "labels": ["a"]}), r"weights \[4, 2\] and bias \[2\] do not fit 1 labels"),
+        (file_with(entry={"format": 1, "labels": ["a", "b"]}), "is not of format 2"),
+        (file_with(entry=["a", "b"]), "is not of format 2"),
+        (file_with(entry={"format": 2, "labels": "ab"}), "has no list of labels"),
+        (file_with(entry={"format": 2, "labels": ["a"]}), r"weights \[4, 2\] and bias \[2\] do not fit 1 labels"),
+        (
+            file_with(entry={"format": 2, "labels": ["a", "b"], "threshold": 0.5}),
+            r"weights \[4, 2\] and bias \[2\] do not fit 2 labels, and one output more for what is none of them",
+        ),
+        (file_with(entry={"format": 2, "labels": ["a"], "threshold": "high"}), "a threshold that is no probability"),
+        (file_with(entry={"format": 2, "labels": ["a"], "threshold": 1.5}), "a threshold that is no probability"),
         (file_with(bias=np.zeros(3, np.float32)), r"bias \[3\] do not fit 2 labels"),
     ],
 )

@@ -6,12 +6,20 @@ from collections.abc import Sequence
 import pandas as pd
 
 from pipeline.files import layout, write_bytes, write_text
+from pipeline.heads.head_file import Head, to_bytes
 from pipeline.litert.head import append_head
 from pipeline.litert.metadata import embed_labels
+from pipeline.metrics.unknown import asked_table
 from tests import tiny_models, tiny_project
 
 CURVES = "regularization,out_of_fold_loss,out_of_fold_accuracy\n1,0.5,0.8\n0.1,0.2,0.9\n"
 NUM_TEST_FRAMES = 2 * tiny_project.NUM_FRAMES
+
+
+def tiny_head() -> Head:
+    """Return a head that knows two labels and nothing else."""
+    weights, bias = tiny_models.head(num_labels=2)
+    return Head(weights, bias, tiny_project.LABELS)
 
 
 def write_scheme(scheme: str, *, wrong: Sequence[int] = (), size_bytes: int = 1000, p50: float = 5.0) -> None:
@@ -22,6 +30,8 @@ def write_scheme(scheme: str, *, wrong: Sequence[int] = (), size_bytes: int = 10
     table = predictions(wrong)
     for path in (layout.predictions(scheme), layout.crossval_predictions(scheme)):
         write_text(path, table.to_csv(index=False))
+    write_bytes(layout.head(scheme), to_bytes(tiny_head()))
+    write_text(layout.crossval_unknown(scheme), asked_table().to_csv(index=False))
     write_text(layout.learning_curve(scheme), "percent,num_takes,label,recall,low,high\n")
     write_text(layout.FINETUNE_CURVES, "epoch,train_loss,validation_loss\n")
     write_text(layout.training_curves(scheme), CURVES)

@@ -18,7 +18,7 @@ from pipeline.keys.key import hash_of
 NOT_WHAT_COMES_OUT = ("backbone", "quantization", "deploy", "engine", "choose", "gate")
 
 _GUARDS = ("code", "check")
-_ENTERS_A_RUN = ("data/videos", "data/photos", "data/calibration", "conf", "pipeline")
+_ENTERS_A_RUN = ("data/videos", "data/photos", "data/calibration", "data/strangers", "conf", "pipeline")
 
 
 def fingerprint() -> str:

@@ -26,19 +26,20 @@ from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.config.composing import Stage, composed
 from pipeline.config.plain import PARAMS, load
 from pipeline.config.quantize import QuantizeStage
-from pipeline.config.train import HEAD, TrainingConfig
+from pipeline.config.train import HEAD, TrainingConfig, TrainStage
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.heads.crossvalidation import cross_validate
 from pipeline.heads.head_file import Head, to_bytes
+from pipeline.heads.inputs import learned_rows
 from pipeline.metrics.classification import losses_of
 from pipeline.metrics.intervals import standard_error
 from pipeline.quantize import quantize
 from pipeline.takes.cache import CACHE_VARIABLE, cache_folder
 from pipeline.takes.folds import NUM_FOLDS
-from pipeline.takes.rows import Rows, read_rows
-from pipeline.takes.splits import read_takes
+from pipeline.takes.rows import Rows
 
-_SHARED = ("params.yaml", *map(str, (layout.SPLITS, layout.FRAMES, layout.AUGMENTED, layout.CALIBRATION)))
+_DATA = (layout.SPLITS, layout.FRAMES, layout.AUGMENTED, layout.CALIBRATION, layout.STRANGERS)
+_SHARED = ("params.yaml", *map(str, _DATA))
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Workshop:
         """
         rows = self._rows(architecture, scheme)
         settings = TrainingConfig(**{**training, "mode": HEAD})  # the whole search is about heads
-        predictions, _ = cross_validate(rows, settings, num_folds=NUM_FOLDS, percents=[], title=title)
+        predictions = cross_validate(rows, settings, num_folds=NUM_FOLDS, percents=[], title=title).predictions
         is_right = predictions.predicted == predictions.actual
         latency_ms, size_bytes = self._costs(architecture, scheme, rows)
         return Outcome(
@@ -125,7 +126,8 @@ class Workshop:
                 quantize(self._composed("quantize", QuantizeStage, architecture, scheme))
             if not layout.bottlenecks(scheme).exists():
                 bottlenecks(self._composed("bottlenecks", BottlenecksStage, architecture, scheme))
-            rows = read_rows(layout.bottlenecks(scheme), read_takes(layout.SPLITS))
+            unknown = composed("train", TrainStage, load(PARAMS), [f"scheme={scheme}"]).unknown
+            rows, _ = learned_rows(scheme, unknown.mode)
             return rows.only(rows.are_for_training)
 
     def _costs(self, architecture: str, scheme: str, rows: Rows) -> tuple[float, int]:

@@ -6,6 +6,7 @@ from omegaconf import MISSING
 
 from pipeline.config.ranges import at_least, between
 from pipeline.config.train import TrainingConfig
+from pipeline.config.unknown import UnknownConfig
 
 
 @dataclass
@@ -36,4 +37,5 @@ class CrossvalStage:
 
     scheme: str = MISSING
     training: TrainingConfig = MISSING
+    unknown: UnknownConfig = MISSING
     crossval: CrossvalConfig = MISSING

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from omegaconf import MISSING
 
 from pipeline.config.ranges import above, at_least, between, one_of
+from pipeline.config.unknown import UnknownConfig
 
 # What `training.mode` may say: the head alone is trained, or the backbone before it, too.
 MODES = (HEAD, FINETUNE) = ("head", "finetune")
@@ -77,3 +78,4 @@ class TrainStage:
 
     scheme: str = MISSING
     training: TrainingConfig = MISSING
+    unknown: UnknownConfig = MISSING

@@ -5,6 +5,7 @@ from pathlib import Path
 VIDEOS = Path("data/videos")
 PHOTOS = Path("data/photos")
 CALIBRATION = Path("data/calibration")
+STRANGERS = Path("data/strangers")
 SPLITS = Path("data/splits.csv")
 FRAMES = Path("data/frames")
 FRAMES_KEYS = Path("build/takes/frames.json")
@@ -79,6 +80,11 @@ def crossval_predictions(scheme: str) -> Path:
 def learning_curve(scheme: str) -> Path:
     """Return the table of accuracies by the share of takes that heads were trained on."""
     return Path("plots/crossval") / scheme / "learning.csv"
+
+
+def crossval_unknown(scheme: str) -> Path:
+    """Return the table of what heads say about pictures that show none of their labels, beside their own frames."""
+    return Path("plots/crossval") / scheme / "unknown.csv"
 
 
 def crossval_figures(scheme: str) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from threadpoolctl import threadpool_limits
 
 from pipeline.heads.regression import fit_path
@@ -19,6 +19,7 @@ from pipeline.takes.rows import Rows
 # Tried in this order, the strongest first; three a factor of ten do not part from their neighbours in bench/heads.
 STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
 DEFAULT_STRENGTH = 0.03  # where nothing can be held out to choose one
+DEFAULT_THRESHOLD = 0.5  # likewise; all else together is as probable as the label then
 
 _MAX_LOG_TEMPERATURE = 3.0
 
@@ -30,17 +31,28 @@ class Choice:
     Attributes:
         strength: Of the regularization (see `regression`).
         temperature: That logits are divided by, so that probabilities keep what they promise.
+        threshold: See `head_file.Head`.
         path: A row for each strength: regularization, out_of_fold_loss (in nats), out_of_fold_accuracy (0..1); empty
             if nothing could be held out.
     """
 
     strength: float
     temperature: float
+    threshold: float | None
     path: pd.DataFrame
 
 
-def choose(rows: Rows, folds: Sequence[Sequence[int]], strengths: Sequence[float], *, class_balance: bool) -> Choice:
-    """Hold one fold after the other out, and choose the strength that is right most often, and the temperature for it.
+def choose(
+    rows: Rows,
+    folds: Sequence[Sequence[int]],
+    strengths: Sequence[float],
+    *,
+    class_balance: bool,
+    keep_percent: float,
+) -> Choice:
+    """Hold one fold after the other out; choose the strength that is right most often, and what belongs to it.
+
+    Frames of the labels alone are asked: what is none of them is learned from, and judged elsewhere.
 
     Of equals the one with the lowest loss is chosen. Copies take no part in that: they are near to their frames, and
     three times as many rows tell no more. They do take part in the temperature, since heads that learned from them are
@@ -51,21 +63,38 @@ def choose(rows: Rows, folds: Sequence[Sequence[int]], strengths: Sequence[float
         folds: Indices of the units that are held out together; what is in none is always trained on.
         strengths: To choose from; of a single one the temperature alone is chosen.
         class_balance: Whether every label counts the same.
+        keep_percent: Of the frames, at the threshold.
     """
-    frames = rows.only(rows.are_frames)
+    frames, num_labels = rows.only(rows.are_frames), len(rows.labels)
     is_scored = np.logical_or.reduce([np.zeros(len(frames), bool), *(frames.of_units(fold) for fold in folds)])
+    is_scored &= frames.are_of_labels
+    is_open = rows.num_outputs > num_labels
     if not is_scored.any():
-        return Choice(strengths[0] if len(strengths) == 1 else DEFAULT_STRENGTH, 1.0, _path([], [], []))
+        strength = strengths[0] if len(strengths) == 1 else DEFAULT_STRENGTH
+        return Choice(strength, 1.0, DEFAULT_THRESHOLD if is_open else None, _path([], [], []))
     actual = frames.label_indices[is_scored]
-    weights = row_weights(actual, len(rows.labels), class_balance=class_balance)
+    weights = row_weights(actual, num_labels, class_balance=class_balance)
     logits = _out_of_fold(frames, frames, folds, strengths, class_balance=class_balance)[:, is_scored]
     losses = [_loss(of_one, actual, weights) for of_one in logits]
-    accuracies = [float(np.average(of_one.argmax(1) == actual, weights=weights)) for of_one in logits]
+    accuracies = [float(np.average(of_one[:, :num_labels].argmax(1) == actual, weights=weights)) for of_one in logits]
     best = max(range(len(strengths)), key=lambda index: (accuracies[index], -losses[index]))
     chosen = logits[best]
     if len(frames) < len(rows):
         chosen = _out_of_fold(rows, frames, folds, [strengths[best]], class_balance=class_balance)[0, is_scored]
-    return Choice(strengths[best], temperature_of(chosen, actual, weights), _path(strengths, losses, accuracies))
+    temperature = temperature_of(chosen, actual, weights)
+    probabilities = softmax(chosen / temperature, axis=1)[:, :num_labels]
+    threshold = threshold_of(probabilities, keep_percent) if is_open else None
+    return Choice(strengths[best], temperature, threshold, _path(strengths, losses, accuracies))
+
+
+def threshold_of(probabilities: npt.NDArray[np.floating], keep_percent: float) -> float:
+    """Return the threshold that a share of frames reaches.
+
+    Args:
+        probabilities: [num_frames, num_labels], of frames that were not trained on.
+        keep_percent: Percent of the frames whose most probable label is to be as probable as the threshold or more.
+    """
+    return float(np.percentile(probabilities.max(1), 100 - keep_percent))
 
 
 def temperature_of(
@@ -90,7 +119,7 @@ def temperature_of(
 def _out_of_fold(
     rows: Rows, frames: Rows, folds: Sequence[Sequence[int]], strengths: Sequence[float], *, class_balance: bool
 ) -> npt.NDArray[np.float64]:
-    """Return logits [num_strengths, num_frames, num_labels] by heads that did not see a frame; 0 if it is in no fold.
+    """Return logits [num_strengths, num_frames, num_outputs] by heads that did not see a frame; 0 if it is in no fold.
 
     Args:
         rows: What heads are trained on, but for what is held out.
@@ -99,7 +128,7 @@ def _out_of_fold(
         strengths: Of the regularization.
         class_balance: Whether every label counts the same.
     """
-    logits = np.zeros((len(strengths), len(frames), len(frames.labels)))
+    logits = np.zeros((len(strengths), len(frames), rows.num_outputs))
 
     def fill(fold: Sequence[int]) -> None:
         held_out, train = frames.of_units(fold), rows.only(~rows.of_units(fold))

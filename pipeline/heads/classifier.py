@@ -6,7 +6,7 @@ from pipeline.litert.metadata import embed_labels
 
 
 def classifier(backbone: bytes, head: Head, *, name: str) -> bytes:
-    """Return a .tflite file with the backbone's operators, the head's, and the labels as metadata.
+    """Return a .tflite file with the backbone's operators, the head's, and labels and threshold as metadata.
 
     Args:
         backbone: A .tflite file that gives features.
@@ -14,8 +14,9 @@ def classifier(backbone: bytes, head: Head, *, name: str) -> bytes:
         name: Of backbone and scheme, for the metadata.
     """
     return embed_labels(
-        append_head(backbone, head.weights, head.bias),
+        append_head(backbone, head.weights, head.bias, len(head.labels)),
         head.labels,
         name=name,
         description="Image classifier made by Viewfinder. Input: the whole picture, RGB, 0..255.",
+        threshold=head.threshold,
     )

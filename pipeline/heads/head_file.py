@@ -1,7 +1,7 @@
 """The file that a trained head is kept in: safetensors, which cannot run code and is read without Keras.
 
-The arrays are `weights` and `bias`; the header's metadata holds one entry, a JSON text with the format's version and
-the labels. Equal heads give equal bytes: there is neither a date nor a version of a library in the file.
+The arrays are `weights` and `bias`; the header's metadata holds one entry, a JSON text with the format's version, the
+labels and the threshold. Equal heads give equal bytes: there is neither a date nor a version of a library in the file.
 """
 
 import json
@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+from scipy.special import softmax
 
 from pipeline.errors import ModelError
 
-FORMAT = 1  # raise it when files change so that an earlier version would misread them
+FORMAT = 2  # raise it when files change so that an earlier version would misread them
 _ENTRY = "viewfinder_head"  # the only one: safetensors writes several in an order that changes from run to run
 
 
@@ -25,19 +26,35 @@ class Head:
     """A linear classifier on bottlenecks: logits = features @ weights + bias.
 
     Attributes:
-        weights: float32 [feature_length, num_labels].
-        bias: float32 [num_labels].
+        weights: float32 [feature_length, num_outputs]; there are as many outputs as labels, and one more for what is
+            none of them if there is a threshold.
+        bias: float32 [num_outputs].
         labels: Label names in the order of the logits.
+        threshold: Probability of the most probable label below which the picture shows none of them, 0..1; None if the
+            head knows nothing but its labels.
     """
 
     weights: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
     labels: tuple[str, ...]
+    threshold: float | None = None
+
+    def probabilities(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the probability of each label, in the arithmetic of the shipped graph: float32.
+
+        Args:
+            features: float32 [num_rows, feature_length].
+
+        Returns:
+            float32 [num_rows, num_labels]. What a row lacks to 1 is the probability that it is none of them.
+        """
+        every: npt.NDArray[np.float32] = softmax(features @ self.weights + self.bias, axis=1)
+        return every[:, : len(self.labels)]
 
 
 def to_bytes(head: Head) -> bytes:
     """Return the content of a head's file."""
-    description = json.dumps({"format": FORMAT, "labels": head.labels}, ensure_ascii=False)
+    description = json.dumps({"format": FORMAT, "labels": head.labels, "threshold": head.threshold}, ensure_ascii=False)
     arrays = {"weights": np.ascontiguousarray(head.weights), "bias": np.ascontiguousarray(head.bias)}
     content: bytes = save(arrays, metadata={_ENTRY: description})
     return content
@@ -51,7 +68,7 @@ def read_head(path: Path) -> Head:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            head = Head(_array(file, "weights"), _array(file, "bias"), _labels(file.metadata() or {}))
+            head = Head(_array(file, "weights"), _array(file, "bias"), *_described(file.metadata() or {}))
         _check_shapes(head)
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
@@ -71,8 +88,8 @@ def _array(file: Any, name: str) -> npt.NDArray[np.float32]:
     return array
 
 
-def _labels(metadata: dict[str, str]) -> tuple[str, ...]:
-    """Read the labels from the header's metadata; ValueError if it is not that of a head."""
+def _described(metadata: dict[str, str]) -> tuple[tuple[str, ...], float | None]:
+    """Read labels and threshold from the header's metadata; ValueError if it is not that of a head."""
     if _ENTRY not in metadata:
         raise ValueError(f"its header has no entry `{_ENTRY}`")
     description = json.loads(metadata[_ENTRY])
@@ -81,11 +98,15 @@ def _labels(metadata: dict[str, str]) -> tuple[str, ...]:
     labels = description.get("labels")
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise ValueError(f"its header has no list of labels: {metadata[_ENTRY]}")
-    return tuple(labels)
+    threshold = description.get("threshold")
+    if threshold is not None and not (isinstance(threshold, float) and 0 <= threshold <= 1):
+        raise ValueError(f"its header has a threshold that is no probability: {metadata[_ENTRY]}")
+    return tuple(labels), threshold
 
 
 def _check_shapes(head: Head) -> None:
-    num_labels = len(head.labels)
-    if head.weights.ndim != 2 or head.weights.shape[1:] != (num_labels,) or head.bias.shape != (num_labels,):
+    num_outputs = len(head.labels) + (head.threshold is not None)
+    if head.weights.ndim != 2 or head.weights.shape[1:] != (num_outputs,) or head.bias.shape != (num_outputs,):
         shapes = f"weights {list(head.weights.shape)} and bias {list(head.bias.shape)}"
-        raise ValueError(f"{shapes} do not fit {num_labels} labels")
+        beside = "" if head.threshold is None else ", and one output more for what is none of them"
+        raise ValueError(f"{shapes} do not fit {len(head.labels)} labels{beside}")

@@ -1,7 +1,7 @@
 """Trains a linear head for a number of steps, as retrain.py does, in Keras."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,10 @@ import pandas as pd
 
 from pipeline.backbones.quiet_tensorflow import keras, tensorflow
 from pipeline.config.train import TrainingConfig
+from pipeline.heads.choosing import DEFAULT_THRESHOLD, threshold_of
 from pipeline.heads.head_file import Head
 from pipeline.heads.trained import TrainedHead
-from pipeline.heads.weighing import class_weights
+from pipeline.heads.weighing import output_weights
 from pipeline.processes.progress import Progress
 from pipeline.takes.examples import Examples
 from pipeline.takes.rows import Rows
@@ -20,24 +21,57 @@ from pipeline.takes.rows import Rows
 LOGITS_LAYER = "logits"
 
 
-def train_in_steps(rows: Rows, config: TrainingConfig, *, title: str, log_folder: Path | None) -> TrainedHead:
+def train_in_steps(
+    rows: Rows,
+    config: TrainingConfig,
+    held_out: Sequence[Sequence[int]],
+    *,
+    keep_percent: float,
+    title: str,
+    log_folder: Path | None,
+) -> TrainedHead:
     """Train dropout and one dense layer by AdamW with cosine decay; the head is that of the last step.
 
-    The rate has fallen to 0 by then, so no take has to be set aside to choose a checkpoint. The result is the same for
-    the same rows, settings and seed, on the same machine.
+    The rate has fallen to 0 by then, so no take has to be set aside to choose a checkpoint. Only a threshold needs
+    takes that were not trained on: for it another head is trained before, without them. The result is the same for the
+    same rows, settings and seed, on the same machine.
 
     Args:
         rows: Frames and their augmented copies.
         config: Settings.
+        held_out: Indices of the units that the threshold is found by, in one group or none; read if some rows are none
+            of the labels.
+        keep_percent: Of the frames of these units, at the threshold.
         title: For the progress bar.
         log_folder: Where TensorBoard's event files go; None for none.
     """
+    threshold = None
+    if rows.num_outputs > len(rows.labels):
+        threshold = _threshold(rows, config, held_out, keep_percent, title)
+    return _trained(rows, config, threshold, title, log_folder)
+
+
+def _threshold(
+    rows: Rows, config: TrainingConfig, held_out: Sequence[Sequence[int]], keep_percent: float, title: str
+) -> float:
+    """Train a head without some units, and return the threshold that their frames reach."""
+    is_held_out = np.logical_or.reduce([np.zeros(len(rows), bool), *(rows.of_units(group) for group in held_out)])
+    asked = rows.only(is_held_out & rows.are_frames & rows.are_of_labels)
+    if not len(asked):
+        return DEFAULT_THRESHOLD
+    head = _trained(rows.only(~is_held_out), config, DEFAULT_THRESHOLD, f"{title}, for the threshold", None).head
+    return threshold_of(head.probabilities(asked.features), keep_percent)
+
+
+def _trained(
+    rows: Rows, config: TrainingConfig, threshold: float | None, title: str, log_folder: Path | None
+) -> TrainedHead:
     keras.utils.set_random_seed(config.seed)
     tensorflow.config.experimental.enable_op_determinism()
     examples = Examples(rows.features, rows.label_indices)
-    model = build_head(rows.features.shape[1], len(rows.labels), config.dropout)
+    model = build_head(rows.features.shape[1], rows.num_outputs, config.dropout)
     _compile(model, config)
-    weights = class_weights(rows.label_indices, len(rows.labels)) if config.class_balance else None
+    weights = output_weights(rows.label_indices, len(rows.labels), class_balance=config.class_balance)
     num_looks = math.ceil(config.steps / config.eval_step_interval)
     callbacks: list[keras.callbacks.Callback] = [_Progress(num_looks, title)]
     if log_folder is not None:
@@ -54,16 +88,18 @@ def train_in_steps(rows: Rows, config: TrainingConfig, *, title: str, log_folder
     curves = _curves(history, config)
     last = curves.iloc[-1]
     summary = f"{int(last['step'])} steps, loss {last['train_loss']:.3f} on what it was trained on"
-    return TrainedHead(Head(kernel, bias, rows.labels), curves, summary)
+    if threshold is not None:
+        summary += f", none of them below {threshold:.2f}"
+    return TrainedHead(Head(kernel, bias, rows.labels, threshold), curves, summary)
 
 
-def build_head(feature_length: int, num_labels: int, dropout: float) -> keras.Model:
-    """Return the head: features float32 [batch, feature_length] in, logits float32 [batch, num_labels] out."""
+def build_head(feature_length: int, num_outputs: int, dropout: float) -> keras.Model:
+    """Return the head: features float32 [batch, feature_length] in, logits float32 [batch, num_outputs] out."""
     return keras.Sequential(
         [
             keras.Input((feature_length,), name="features"),
             keras.layers.Dropout(dropout, name="dropout"),
-            keras.layers.Dense(num_labels, name=LOGITS_LAYER),
+            keras.layers.Dense(num_outputs, name=LOGITS_LAYER),
         ],
         name="head",
     )
@@ -77,9 +113,7 @@ def _compile(model: keras.Model, config: TrainingConfig) -> None:
     model.compile(optimizer, loss, metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")])
 
 
-def batches(
-    examples: Examples, config: TrainingConfig, weight_of_label: npt.NDArray[np.float32] | None
-) -> tensorflow.data.Dataset:
+def batches(examples: Examples, config: TrainingConfig, weights: npt.NDArray[np.float32]) -> tensorflow.data.Dataset:
     """Return endless batches, each pass over the examples in another order.
 
     The examples are shuffled by index and copied batch by batch: a shuffle buffer of TensorFlow's would hold them all
@@ -90,7 +124,6 @@ def batches(
         tensorflow.TensorSpec((None,), tensorflow.int64),
         tensorflow.TensorSpec((None,), tensorflow.float32),
     )
-    weights = np.ones(int(examples.label_indices.max()) + 1, np.float32) if weight_of_label is None else weight_of_label
 
     def batches() -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
         for indices in _shuffled(len(examples), config.train_batch_size, config.seed):

@@ -7,6 +7,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pipeline.config.train import HEAD, LBFGS, TrainingConfig
+from pipeline.config.unknown import KEEP_PERCENT
 from pipeline.heads.choosing import STRENGTHS, choose
 from pipeline.heads.head_file import Head
 from pipeline.heads.regression import fit_path
@@ -17,24 +18,36 @@ from pipeline.takes.rows import Rows
 from pipeline.takes.splits import VALIDATION
 
 
-def train_head(rows: Rows, config: TrainingConfig, *, title: str, log_folder: Path | None = None) -> TrainedHead:
+def train_head(
+    rows: Rows,
+    config: TrainingConfig,
+    *,
+    title: str,
+    keep_percent: float = KEEP_PERCENT,
+    log_folder: Path | None = None,
+) -> TrainedHead:
     """Train a head; the same rows and settings give the same head, bit for bit, on one machine.
 
     Args:
-        rows: Frames and their augmented copies; every label of `rows.labels` among them.
+        rows: Frames and their augmented copies; every label of `rows.labels` among them. If some are none of the
+            labels, the head has an output for them, and a threshold.
         config: Settings.
         title: For the progress bar of `adamw`.
+        keep_percent: Of the labels' frames, at the threshold.
         log_folder: Where TensorBoard's event files of `adamw` go; None for none.
     """
     if config.optimizer == LBFGS:
-        return _to_convergence(rows, config)
+        return _to_convergence(rows, config, keep_percent)
     # TensorFlow's seconds are for those who ask for them.
     from pipeline.heads.steps import train_in_steps  # noqa: PLC0415
 
-    return train_in_steps(rows, config, title=title, log_folder=log_folder)
+    folds = _folds(rows, config.mode) if rows.num_outputs > len(rows.labels) else ()
+    return train_in_steps(rows, config, folds[:1], keep_percent=keep_percent, title=title, log_folder=log_folder)
 
 
-def fit_head(rows: Rows, strength: float, *, class_balance: bool, temperature: float = 1.0) -> Head:
+def fit_head(
+    rows: Rows, strength: float, *, class_balance: bool, temperature: float = 1.0, threshold: float | None = None
+) -> Head:
     """Fit a logistic regression of a given strength on all rows.
 
     Args:
@@ -42,21 +55,28 @@ def fit_head(rows: Rows, strength: float, *, class_balance: bool, temperature: f
         strength: Of the regularization (see `regression`).
         class_balance: Whether every label counts the same.
         temperature: That logits are divided by.
+        threshold: See `Head`; needed if some rows are none of the labels.
     """
     weights = row_weights(rows.label_indices, len(rows.labels), class_balance=class_balance)
     with threadpool_limits(1):  # the same bits on any number of processors; and faster, since the matrices are small
         matrix, bias = next(fit_path(rows.features, rows.label_indices, weights, [strength]))
-    return Head((matrix / temperature).astype(np.float32), (bias / temperature).astype(np.float32), rows.labels)
-
-
-def _to_convergence(rows: Rows, config: TrainingConfig) -> TrainedHead:
-    """Choose strength and temperature by holding units out, then train on all of them."""
-    strengths = STRENGTHS if config.regularization is None else (config.regularization,)
-    choice = choose(rows, _folds(rows, config.mode), strengths, class_balance=config.class_balance)
-    head = fit_head(rows, choice.strength, class_balance=config.class_balance, temperature=choice.temperature)
-    return TrainedHead(
-        head, choice.path, f"regularization {choice.strength:g}, temperature {choice.temperature:.2f}", choice.strength
+    return Head(
+        (matrix / temperature).astype(np.float32), (bias / temperature).astype(np.float32), rows.labels, threshold
     )
+
+
+def _to_convergence(rows: Rows, config: TrainingConfig, keep_percent: float) -> TrainedHead:
+    """Choose strength, temperature and threshold by holding units out, then train on all of them."""
+    strengths = STRENGTHS if config.regularization is None else (config.regularization,)
+    balance = config.class_balance
+    choice = choose(rows, _folds(rows, config.mode), strengths, class_balance=balance, keep_percent=keep_percent)
+    head = fit_head(
+        rows, choice.strength, class_balance=balance, temperature=choice.temperature, threshold=choice.threshold
+    )
+    summary = f"regularization {choice.strength:g}, temperature {choice.temperature:.2f}"
+    if choice.threshold is not None:
+        summary += f", none of them below {choice.threshold:.2f}"
+    return TrainedHead(head, choice.path, summary, choice.strength)
 
 
 def _folds(rows: Rows, mode: str) -> Sequence[Sequence[int]]:

@@ -4,17 +4,33 @@ import numpy as np
 import numpy.typing as npt
 
 
-def class_weights(label_indices: npt.NDArray[np.int64], num_labels: int) -> npt.NDArray[np.float32]:
-    """Return a weight for each label so that every label adds the same to the loss; the mean over rows is 1."""
+def output_weights(
+    label_indices: npt.NDArray[np.int64], num_labels: int, *, class_balance: bool
+) -> npt.NDArray[np.float32]:
+    """Return what a row of each output counts.
+
+    What is none of the labels counts as much, all of it together, as a label does in the mean, however much there is:
+    so it means the same for thirty photos and for an hour of video.
+
+    Args:
+        label_indices: int64 [num_rows]; `num_labels` for what is none of them.
+        num_labels: How many labels there are.
+        class_balance: Whether every label adds the same to the loss; if not, every frame of one does.
+
+    Returns:
+        float32 [num_labels], or [num_labels + 1] if there is anything that is none of them. Of rows that show a label
+        the mean is 1.
+    """
     counts = np.bincount(label_indices, minlength=num_labels)
-    weights: npt.NDArray[np.float32] = (counts.sum() / (num_labels * np.maximum(counts, 1))).astype(np.float32)
+    balanced = counts[:num_labels].sum() / num_labels / np.maximum(counts, 1)
+    weights: npt.NDArray[np.float32] = balanced.astype(np.float32)
+    if not class_balance:
+        weights[:num_labels] = 1
     return weights
 
 
 def row_weights(
     label_indices: npt.NDArray[np.int64], num_labels: int, *, class_balance: bool
 ) -> npt.NDArray[np.float32]:
-    """Return a weight for each row: all 1, or those of `class_weights`."""
-    if not class_balance:
-        return np.ones(len(label_indices), np.float32)
-    return class_weights(label_indices, num_labels)[label_indices]
+    """Return a weight for each row: that of its output (see `output_weights`)."""
+    return output_weights(label_indices, num_labels, class_balance=class_balance)[label_indices]

@@ -15,7 +15,13 @@ from pipeline.errors import ModelError
 LOGITS_NAME = b"logits"
 PROBABILITIES_NAME = b"probabilities"
 METADATA_NAME = b"TFLITE_METADATA"
-HEAD_OPERATORS = ("FULLY_CONNECTED", "SOFTMAX")
+EVERY_PROBABILITY_NAME = b"probabilities_with_none"  # behind those of the labels, that it is none of them
+
+# The operators of a head with the names of their outputs: one that knows its labels alone, and one that knows more.
+HEADS = (
+    (("FULLY_CONNECTED", LOGITS_NAME), ("SOFTMAX", PROBABILITIES_NAME)),
+    (("FULLY_CONNECTED", LOGITS_NAME), ("SOFTMAX", EVERY_PROBABILITY_NAME), ("SLICE", PROBABILITIES_NAME)),
+)
 
 _FILE_IDENTIFIER = b"TFL3"
 _BUFFER_ALIGNMENT_BYTES = 16  # `force_align: 16` of Buffer.data in the schema, which Python's generated code forgets
@@ -108,15 +114,15 @@ def tensor_type_name(tensor: Any) -> str:
 def num_backbone_operators(model: Any) -> int:
     """Return how many operators come before the head: all of them where there is no head.
 
-    A head is what `append_head` puts there and nothing else: the last two operators are FULLY_CONNECTED and SOFTMAX,
-    and their outputs carry the names `logits` and `probabilities`.
+    A head is what `append_head` puts there and nothing else: the last operators and the names of their outputs are
+    those of one of `HEADS`.
     """
     graph = model.subgraphs[0]
-    last = graph.operators[-2:]
-    names = tuple(operator_name(model, operator) for operator in last)
-    outputs = tuple(graph.tensors[operator.outputs[0]].name for operator in last)
-    has_head = names == HEAD_OPERATORS and outputs == (LOGITS_NAME, PROBABILITIES_NAME)
-    return len(graph.operators) - (2 if has_head else 0)
+    for head in HEADS:
+        last = graph.operators[-len(head) :]
+        if head == tuple((operator_name(model, one), graph.tensors[one.outputs[0]].name) for one in last):
+            return len(graph.operators) - len(head)
+    return len(graph.operators)
 
 
 def _refusal(found: str, expected: str) -> ModelError:

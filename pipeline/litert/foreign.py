@@ -3,12 +3,15 @@
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import ModelError
 from pipeline.litert.flatbuffer import operator_name, read_model
 from pipeline.litert.interpreter import load_interpreter
 from pipeline.litert.runtimes import Signature, signature
+from pipeline.metrics.probabilities import SLICED_SOFTMAX, SOFTMAX
 
+_SLICES = ("SLICE", "STRIDED_SLICE")
 _CHANGES_NO_VALUE = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE")
 
 
@@ -46,7 +49,8 @@ def embedded_labels(content: bytes) -> list[str] | None:
 def output_operator(content: bytes) -> str:
     """Return the name of the operator that makes the output's values, such as `SOFTMAX`.
 
-    Operators that only store values in another way are passed over. Empty for a model of several graphs.
+    Operators that only store values in another way are passed over. Empty for a model of several graphs. A softmax of
+    which a part is given is `SLICED_SOFTMAX`.
     """
     try:
         model = read_model(content)
@@ -54,10 +58,16 @@ def output_operator(content: bytes) -> str:
         return ""
     graph = model.subgraphs[0]
     makers = {int(output): operator for operator in graph.operators for output in operator.outputs}
-    operator = makers.get(int(graph.outputs[0]))
-    while operator is not None and operator_name(model, operator) in _CHANGES_NO_VALUE:
-        operator = makers.get(int(operator.inputs[0]))
-    return "" if operator is None else operator_name(model, operator)
+
+    def maker(tensor: int) -> tuple[Any, str]:
+        operator = makers.get(tensor)
+        while operator is not None and operator_name(model, operator) in _CHANGES_NO_VALUE:
+            operator = makers.get(int(operator.inputs[0]))
+        return operator, "" if operator is None else operator_name(model, operator)
+
+    operator, name = maker(int(graph.outputs[0]))
+    is_part = name in _SLICES and maker(int(operator.inputs[0]))[1] == SOFTMAX
+    return SLICED_SOFTMAX if is_part else name
 
 
 def _unreadable(path: Path, what: str, remedy: str) -> ModelError:

@@ -1,7 +1,7 @@
 """Puts a trained head on a backbone, inside the .tflite file.
 
-Converting backbone and head together would quantize the backbone anew. Here two operators are appended to the very
-graph that computed the bottlenecks, so the features inside the shipped model are those bottlenecks, bit for bit.
+Converting backbone and head together would quantize the backbone anew. Here two or three operators are appended to the
+very graph that computed the bottlenecks, so the features inside the shipped model are those bottlenecks, bit for bit.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from pipeline.errors import ModelError
 from pipeline.litert.flatbuffer import (
-    HEAD_OPERATORS,
+    EVERY_PROBABILITY_NAME,
     LOGITS_NAME,
     METADATA_NAME,
     PROBABILITIES_NAME,
@@ -23,16 +23,21 @@ from pipeline.litert.flatbuffer import (
 
 FEATURES_NAME = b"features"
 
-_NUM_HEAD_TENSORS = 4  # weights, bias, logits, probabilities
 
-
-def append_head(backbone: bytes, weights: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]) -> bytes:
+def append_head(
+    backbone: bytes,
+    weights: npt.NDArray[np.float32],
+    bias: npt.NDArray[np.float32],
+    num_labels: int | None = None,
+) -> bytes:
     """Append softmax(features @ weights + bias) to a backbone, in float32.
 
     Args:
         backbone: A .tflite file with one output float32 [1, num_features].
-        weights: float32 [num_features, num_labels].
-        bias: float32 [num_labels].
+        weights: float32 [num_features, num_outputs].
+        bias: float32 [num_outputs].
+        num_labels: How many of the probabilities the model gives, the first ones; None means all. The others are what
+            these lack to 1.
 
     Returns:
         A .tflite file whose only output is `probabilities`, float32 [1, num_labels]; equal arguments give equal bytes.
@@ -45,20 +50,24 @@ def append_head(backbone: bytes, weights: npt.NDArray[np.float32], bias: npt.NDA
     graph = model.subgraphs[0]
     features = int(graph.outputs[0])
     num_features = int(graph.tensors[features].shape[-1])
-    num_labels = len(bias)
-    if weights.shape != (num_features, num_labels):
+    num_outputs = len(bias)
+    if weights.shape != (num_features, num_outputs):
         raise ValueError(
             f"the head's weights have shape {weights.shape} and its bias {bias.shape};"
-            f" expected ({num_features}, labels) and (labels,), as the backbone gives {num_features} features"
+            f" expected ({num_features}, outputs) and (outputs,), as the backbone gives {num_features} features"
         )
-    weights_tensor = _add_tensor(model, b"head/weights", [num_labels, num_features], weights.T)
-    bias_tensor = _add_tensor(model, b"head/bias", [num_labels], bias)
-    logits = _add_tensor(model, LOGITS_NAME, [1, num_labels])
-    probabilities = _add_tensor(model, PROBABILITIES_NAME, [1, num_labels])
+    weights_tensor = _add_tensor(model, b"head/weights", [num_outputs, num_features], weights.T)
+    bias_tensor = _add_tensor(model, b"head/bias", [num_outputs], bias)
+    logits = _add_tensor(model, LOGITS_NAME, [1, num_outputs])
+    is_whole = num_labels in (None, num_outputs)
+    softmax_name = PROBABILITIES_NAME if is_whole else EVERY_PROBABILITY_NAME
+    probabilities = _add_tensor(model, softmax_name, [1, num_outputs])
     _add_operator(
         model, "FULLY_CONNECTED", [features, weights_tensor, bias_tensor], logits, schema.FullyConnectedOptionsT()
     )
     _add_operator(model, "SOFTMAX", [logits], probabilities, schema.SoftmaxOptionsT(beta=1.0))
+    if num_labels is not None and not is_whole:
+        probabilities = _first(model, probabilities, num_labels)
     _set_output(model, PROBABILITIES_NAME, probabilities)
     return write_model(model)
 
@@ -80,28 +89,42 @@ def features_of(content: bytes) -> bytes:
     num_operators = num_backbone_operators(model)
     if num_operators == len(graph.operators):
         raise ModelError(
-            found=f"a model whose last operators are not {' and '.join(HEAD_OPERATORS)} of this pipeline",
+            found="a model whose last operators are not a head of this pipeline",
             expected="a model that the stage `assemble` made",
             remedy="run `dvc repro` to make it",
         )
     features = int(graph.operators[num_operators].inputs[0])
+    first_of_head = graph.operators[num_operators].inputs[1]  # the weights; all tensors behind them are the head's
     described = [entry for entry in model.metadata or [] if entry.name == METADATA_NAME]  # that is, the old output
-    for part in (*graph.tensors[-_NUM_HEAD_TENSORS:], *described):
+    for part in (*graph.tensors[first_of_head:], *described):
         model.buffers[part.buffer].data = None
-    del graph.operators[num_operators:], graph.tensors[-_NUM_HEAD_TENSORS:]
+    del graph.operators[num_operators:], graph.tensors[first_of_head:]
     model.metadata = [entry for entry in model.metadata or [] if entry not in described]
     _set_output(model, FEATURES_NAME, features)
     return write_model(model)
 
 
-def _add_tensor(model: Any, name: bytes, shape: list[int], constant: npt.NDArray[np.float32] | None = None) -> int:
-    """Add a float32 tensor and return its index; buffer 0 is the empty one that activations share."""
-    buffer = 0
+def _first(model: Any, probabilities: int, num_labels: int) -> int:
+    """Add an operator that leaves out all but the first columns, and return the index of its output."""
+    begin = _add_tensor(model, b"head/begin", [2], np.array([0, 0], np.int32))
+    size = _add_tensor(model, b"head/size", [2], np.array([1, num_labels], np.int32))
+    output = _add_tensor(model, PROBABILITIES_NAME, [1, num_labels])
+    _add_operator(model, "SLICE", [probabilities, begin, size], output, schema.SliceOptionsT())
+    return output
+
+
+def _add_tensor(model: Any, name: bytes, shape: list[int], constant: npt.NDArray[Any] | None = None) -> int:
+    """Add a float32 tensor, or one of int32 with such a constant, and return its index.
+
+    Buffer 0 is the empty one that activations share.
+    """
+    buffer, is_integer = 0, constant is not None and constant.dtype == np.int32
     if constant is not None:
-        data = np.frombuffer(np.ascontiguousarray(constant, "<f4").tobytes(), np.uint8)
+        data = np.frombuffer(np.ascontiguousarray(constant, "<i4" if is_integer else "<f4").tobytes(), np.uint8)
         model.buffers.append(schema.BufferT(data=data))
         buffer = len(model.buffers) - 1
-    tensor = schema.TensorT(shape=shape, type=schema.TensorType.FLOAT32, buffer=buffer, name=name, hasRank=True)
+    kind = schema.TensorType.INT32 if is_integer else schema.TensorType.FLOAT32
+    tensor = schema.TensorT(shape=shape, type=kind, buffer=buffer, name=name, hasRank=True)
     model.subgraphs[0].tensors.append(tensor)
     return len(model.subgraphs[0].tensors) - 1
 

@@ -1,4 +1,4 @@
-"""Embeds labels in a .tflite file, the way MediaPipe Tasks on Android, iOS, Python and the web reads them.
+"""Embeds labels and a threshold in a .tflite file, where MediaPipe Tasks on Android, iOS, Python and the web looks.
 
 The format is TensorFlow Lite metadata: a flatbuffer in the model's buffer `TFLITE_METADATA` says which file names the
 classes, and that file follows the model as an uncompressed zip. The numbers of fields and enumerations below are those
@@ -6,7 +6,9 @@ of the public schema metadata_schema.fbs, version 1.5.0. MediaPipe's own writer 
 system libraries for graphics.
 """
 
+import contextlib
 import io
+import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +17,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import number_types
+from flatbuffers.table import Table
 
 from pipeline.errors import InputError, ModelError
 from pipeline.litert.flatbuffer import METADATA_NAME, read_model, write_model
@@ -28,17 +31,20 @@ _UNIX = 3  # in a zip's "made by", which says how to read the permissions
 _LABELS_OF_AXIS = 2  # AssociatedFileType.TENSOR_AXIS_LABELS
 _RGB = 1  # ColorSpaceType.RGB
 _FEATURE_PROPERTIES, _IMAGE_PROPERTIES = 1, 2  # ContentProperties
-_NORMALIZATION_OPTIONS = 1  # ProcessUnitOptions
+_NORMALIZATION_OPTIONS, _THRESHOLDING_OPTIONS = 1, 3  # ProcessUnitOptions
 
 
-def embed_labels(content: bytes, labels: Sequence[str], *, name: str, description: str) -> bytes:
-    """Add labels and a description to a classifier.
+def embed_labels(
+    content: bytes, labels: Sequence[str], *, name: str, description: str, threshold: float | None = None
+) -> bytes:
+    """Add labels and a description to a classifier, and a threshold if it has one.
 
     Args:
         content: A .tflite file with one picture as input and one output [1, num_labels].
         labels: Names of the classes, in the order of the output.
         name: What the model is called.
         description: What the model is for.
+        threshold: Score below which MediaPipe Tasks leaves a class out of its answer, unless the app sets another.
 
     Returns:
         A .tflite file that is also a zip archive; equal arguments give equal bytes.
@@ -54,7 +60,7 @@ def embed_labels(content: bytes, labels: Sequence[str], *, name: str, descriptio
     _check(labels, num_outputs)
     if any(entry.name == METADATA_NAME for entry in model.metadata or []):
         raise ValueError("the model has TFLITE_METADATA already; expected one without")
-    model.buffers.append(schema.BufferT(data=np.frombuffer(_metadata(name, description), np.uint8)))
+    model.buffers.append(schema.BufferT(data=np.frombuffer(_metadata(name, description, threshold), np.uint8)))
     model.metadata = [*(model.metadata or []), schema.MetadataT(name=METADATA_NAME, buffer=len(model.buffers) - 1)]
     return _with_file(write_model(model), LABELS_FILE, "".join(f"{label}\n" for label in labels).encode())
 
@@ -74,6 +80,53 @@ def read_labels(content: bytes) -> list[str]:
             expected="a classifier with labels as TensorFlow Lite metadata",
             remedy="run `dvc repro`: the stage `assemble` embeds them",
         ) from error
+
+
+def read_threshold(content: bytes) -> float | None:
+    """Return the score below which a model names nothing, as MediaPipe Tasks reads it from the metadata of its output.
+
+    Args:
+        content: Any .tflite file.
+
+    Returns:
+        The threshold; None if there is none, or no metadata that can be read.
+    """
+    model = schema.Model.GetRootAs(content)
+    for index in range(model.MetadataLength()):
+        entry = model.Metadata(index)
+        if entry.Name() == METADATA_NAME:
+            data = model.Buffers(entry.Buffer()).DataAsNumpy()
+            with contextlib.suppress(struct.error, IndexError, TypeError, AttributeError):  # of a damaged one
+                return _threshold(bytes(data))
+    return None
+
+
+def _threshold(metadata: bytes) -> float | None:
+    """Follow ModelMetadata's first graph, its first output, and the output's process units."""
+    (root,) = struct.unpack_from("<I", metadata)
+    graphs = _tables(Table(metadata, root), 3)
+    outputs = _tables(graphs[0], 3) if graphs else []
+    for unit in _tables(outputs[0], 4) if outputs else []:
+        kind, options = unit.Offset(_slot(0)), unit.Offset(_slot(1))
+        if kind and options and unit.Get(number_types.Uint8Flags, kind + unit.Pos) == _THRESHOLDING_OPTIONS:
+            described = Table(metadata, unit.Indirect(options + unit.Pos))
+            place = described.Offset(_slot(0))
+            return float(described.Get(number_types.Float32Flags, place + described.Pos)) if place else 0.0
+    return None
+
+
+def _tables(parent: Any, number: int) -> list[Any]:
+    """Return the tables of a vector that a table's field of that number holds."""
+    place = parent.Offset(_slot(number))
+    if not place:
+        return []
+    start, length = parent.Vector(place), parent.VectorLen(place)
+    return [Table(parent.Bytes, parent.Indirect(start + 4 * index)) for index in range(length)]
+
+
+def _slot(number: int) -> int:
+    """Return where a table's field of that number stands in its vtable."""
+    return 4 + 2 * number
 
 
 def _check(labels: Sequence[str], num_outputs: int) -> None:
@@ -100,10 +153,10 @@ def _with_file(content: bytes, name: str, file_content: bytes) -> bytes:
     return stream.getvalue()
 
 
-def _metadata(name: str, description: str) -> bytes:
+def _metadata(name: str, description: str, threshold: float | None) -> bytes:
     """Return the ModelMetadata flatbuffer of a picture classifier."""
     builder = flatbuffers.Builder(1024)
-    tensors = {2: _vector(builder, [_input(builder)]), 3: _vector(builder, [_output(builder)])}
+    tensors = {2: _vector(builder, [_input(builder)]), 3: _vector(builder, [_output(builder, threshold)])}
     graph = _table(builder, 4, tensors)  # SubGraphMetadata: name, description, input_tensor_, output_tensor_metadata
     strings = {0: name, 1: description, 7: _MIN_PARSER_VERSION}
     fields = {slot: builder.CreateString(text) for slot, text in strings.items()}
@@ -124,12 +177,19 @@ def _input(builder: Any) -> int:
     return _tensor(builder, "image", "RGB picture, 0..255", {3: content, 4: _vector(builder, [unit])})
 
 
-def _output(builder: Any) -> int:
-    """Describe probabilities that labels.txt names."""
+def _output(builder: Any, threshold: float | None) -> int:
+    """Describe probabilities that labels.txt names, and below which of them nothing is named."""
     strings = {0: builder.CreateString(LABELS_FILE), 1: builder.CreateString("Names of the classes, one a line.")}
     file = _table(builder, 5, strings, {2: _LABELS_OF_AXIS})  # AssociatedFile: name, description, type, locale, version
     content = _content(builder, _table(builder, 0, {}), _FEATURE_PROPERTIES)
-    return _tensor(builder, "probabilities", "Probability of each class", {3: content, 6: _vector(builder, [file])})
+    fields = {3: content, 6: _vector(builder, [file])}
+    if threshold is not None:
+        builder.StartObject(1)  # ScoreThresholdingOptions: global_score_threshold
+        builder.PrependFloat32Slot(0, threshold, 0.0)
+        options = builder.EndObject()
+        unit = _table(builder, 2, {1: options}, {0: _THRESHOLDING_OPTIONS})  # ProcessUnit: options
+        fields[4] = _vector(builder, [unit])
+    return _tensor(builder, "probabilities", "Probability of each class", fields)
 
 
 def _tensor(builder: Any, name: str, description: str, fields: Mapping[int, int]) -> int:

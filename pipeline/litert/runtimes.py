@@ -28,6 +28,7 @@ from pipeline.processes.silence import silenced
 from pipeline.processes.workers import num_workers
 
 _SAME_STEP = 0.02  # -1..1 is divided by 127 or by 127.5, and calibration pictures may lack the very ends
+_NO_THRESHOLD = 1e-30  # MediaPipe takes 0 for "as the model's metadata say", and would leave such scores out
 
 Rgb = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -154,7 +155,7 @@ class MediaPipeClassifier:
         self._classifier, self._to_image = _mediapipe_classifier(content)
 
     def __call__(self, rgb: Rgb) -> Floats:
-        """Return the score of each output; what MediaPipe leaves out, as below the model's own threshold, is 0."""
+        """Return the score of each output; one that MediaPipe leaves out is 0."""
         scores = np.zeros(self._num_outputs, np.float32)
         for category in self._classifier.classify(self._to_image(rgb)).classifications[0].categories:
             scores[category.index] = category.score
@@ -375,7 +376,9 @@ def _mediapipe_classifier(content: bytes) -> tuple[Any, Callable[[Rgb], Any]]:
 
             vision = mediapipe.tasks.vision
             base_options = mediapipe.tasks.BaseOptions(model_asset_buffer=content)
-            options = vision.ImageClassifierOptions(base_options=base_options, max_results=-1)
+            options = vision.ImageClassifierOptions(
+                base_options=base_options, max_results=-1, score_threshold=_NO_THRESHOLD
+            )
             classifier = vision.ImageClassifier.create_from_options(options)
     except ModuleNotFoundError as error:
         raise _missing(f"MediaPipe is not installed ({error})", "pip install mediapipe") from error

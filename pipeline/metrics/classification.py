@@ -19,7 +19,8 @@ class Predictions:
         takes: The take of each frame, "<label>/<take>".
         frame_ids: The name of each frame.
         actual: int64 [num_frames], index of each frame's label.
-        probabilities: float32 [num_frames, num_labels].
+        probabilities: float32 [num_frames, num_labels]; rows add up to less than 1 if the model knows that something
+            may be none of the labels.
     """
 
     labels: tuple[str, ...]
@@ -142,11 +143,11 @@ def _accuracy(predictions: Predictions) -> float:
 def losses_of(predictions: Predictions) -> npt.NDArray[np.float64]:
     """Return the negative logarithm of the probability of the right label of each frame, in nats, [num_frames].
 
-    float32 probabilities add up to 1 only to seven digits; a probability of 0 counts as the smallest float32.
+    A probability of 0 counts as the smallest float32.
     """
     probabilities = predictions.probabilities.astype(np.float64)
-    of_actual = probabilities[np.arange(len(probabilities)), predictions.actual] / probabilities.sum(1)
-    losses: npt.NDArray[np.float64] = -np.log(np.maximum(of_actual, np.finfo(np.float32).tiny))
+    of_actual = probabilities[np.arange(len(probabilities)), predictions.actual]
+    losses: npt.NDArray[np.float64] = -np.log(np.clip(of_actual, np.finfo(np.float32).tiny, 1))
     return losses
 
 

@@ -5,7 +5,7 @@ takes as there are are drawn with all their frames, again and again; 95% of what
 of one take are near-copies; drawn one by one they would promise more than they tell.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,12 +84,12 @@ def intervals_of(predictions: Predictions) -> Intervals | None:
         f1 = np.where(shown > 0, 2 * both / (shown + called), np.nan)  # of labels that were drawn
     takes_of_label = (sums.of_labels.reshape(num_takes, 3, num_labels)[:, 0] > 0).sum(0)
     return Intervals(
-        accuracy=_interval(right / frames, num_takes),
-        take_accuracy=_interval(votes / num_takes, num_takes),
-        macro_f1=_interval(np.nanmean(f1, axis=1), num_takes),
+        accuracy=interval_of(right / frames, num_takes),
+        take_accuracy=interval_of(votes / num_takes, num_takes),
+        macro_f1=interval_of(np.nanmean(f1, axis=1), num_takes),
         log_loss=_percentiles(loss / frames),
         recall={
-            label: _interval(recall[:, index], int(takes_of_label[index]))
+            label: interval_of(recall[:, index], int(takes_of_label[index]))
             for index, label in enumerate(predictions.labels)
             if takes_of_label[index]
         },
@@ -144,8 +144,28 @@ def _drawn(of_takes: Floats) -> Floats:
     )
 
 
-def _interval(values: Floats, num_takes: int) -> Interval:
-    """Return the percentiles of a share; if all values are 0 or all are 1, what so many takes can promise."""
+def share_interval(flags: npt.NDArray[np.bool_], takes: Iterable[str]) -> Interval:
+    """Return between what the share of frames lies that have a property, were other takes filmed.
+
+    Args:
+        flags: bool [num_frames].
+        takes: The take of each frame.
+    """
+    of_takes = pd.Series(flags.astype(float)).groupby(np.array(list(takes), str)).agg(["sum", "count"]).to_numpy()
+    sums, counts = _drawn(of_takes).T
+    return interval_of(sums / counts, len(of_takes))
+
+
+def interval_of(values: Floats, num_takes: int) -> Interval:
+    """Return between what a share lies.
+
+    Args:
+        values: What the bootstrap gives, [num_resamples].
+        num_takes: That were drawn from. If all values are 0, or all are 1, the interval is what so many takes can
+            promise; of a single one, which tells nothing about others, it is all there is.
+    """
+    if num_takes < 2:
+        return {"low": 0.0, "high": 1.0}
     found = _percentiles(values)
     certain = (0.5 - LEVEL_PERCENT / 200) ** (1 / num_takes)
     if found["low"] == 1:

@@ -1,6 +1,7 @@
 """Turns one take's frames into bottlenecks: what a backbone, or the lower part of one, makes of each frame."""
 
 import threading
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,21 @@ class FeatureExtractor:
         Returns:
             A table with the schema `bottlenecks_schema`, in the same order. Reading it computes them.
         """
-        rows = map_frames(self._row, read_unchanged(source, sha256))
+        return self._table(read_unchanged(source, sha256))
+
+    def table_of_pictures(self, pictures: Mapping[str, bytes]) -> pa.RecordBatchReader:
+        """Compute the bottlenecks of pictures that belong to no take.
+
+        Args:
+            pictures: JPEG files by name, which becomes the name of the frame.
+
+        Returns:
+            A table as `table` gives it, in the order of the names.
+        """
+        return self._table({"frame_id": name, "pts_seconds": 0.0, "image": pictures[name]} for name in sorted(pictures))
+
+    def _table(self, frames: Iterable[dict[str, Any]]) -> pa.RecordBatchReader:
+        rows = map_frames(self._row, frames)
         first = next(rows, None)
         feature_length = len(first["feature"]) if first else self._model().output_length
         return reader_of(chain([first] if first else [], rows), bottlenecks_schema(feature_length))

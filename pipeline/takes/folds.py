@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.takes.assignment import place_of, recordings_of
 from pipeline.takes.rows import Unit
+from pipeline.takes.splits import NONE
 
 NUM_FOLDS = 5
 
@@ -13,7 +14,8 @@ def deal(units: Sequence[Unit], present: Sequence[int], num_folds: int = NUM_FOL
 
     The units of a label go round the folds in the order of a hash of their names, each label beginning where the one
     before ended, so that folds are equally large. A label with fewer units than folds is missing in some. One with a
-    single unit has none to train on beside it and is never held out.
+    single unit has none to train on beside it and is never held out. What is none of the labels comes last, so that it
+    changes nothing for them.
 
     Args:
         units: All units.
@@ -28,9 +30,12 @@ def deal(units: Sequence[Unit], present: Sequence[int], num_folds: int = NUM_FOL
         found.setdefault(units[index].label, []).append(index)
     together = {label: _together(units, group) for label, group in found.items()}
     dealt = {label: _in_order(units, groups) for label, groups in together.items() if len(groups) > 1}
-    num_used = min(num_folds, max(map(len, dealt.values()), default=0))
+    num_used = min(num_folds, max((len(groups) for label, groups in dealt.items() if label != NONE), default=0))
+    if not num_used:
+        return []
     folds: list[list[int]] = [[] for _ in range(num_used)]
-    for number, group in enumerate(group for label in sorted(dealt) for group in dealt[label]):
+    in_turn = sorted(dealt, key=lambda label: (label == NONE, label))
+    for number, group in enumerate(group for label in in_turn for group in dealt[label]):
         folds[number % num_used] += group
     return [fold for fold in folds if fold]
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InputError
-from pipeline.takes.splits import TEST, TRAIN, Block, Take, indices_of_block, labels_of
+from pipeline.takes.splits import NONE, TEST, TRAIN, Block, Take, indices_of_block, labels_of
 from pipeline.takes.tables import feature_length_of, num_rows_of, read_parquet, vectors_of
 
 Features = npt.NDArray[np.float32]
@@ -24,6 +24,8 @@ FrameIds = npt.NDArray[np.object_]
 # frames of 1,280 features, or a third as many with two copies each, are below it.
 MAX_BYTES = 240_000_000
 
+STRANGERS_TABLE = "strangers.parquet"  # in a scheme's folder of bottlenecks: those of the pictures in data/strangers
+
 _KINDS = ("frames", "augmented")
 _FLOAT_BYTES = 4
 
@@ -33,8 +35,8 @@ class Unit:
     """What is held out as a whole.
 
     Attributes:
-        label: What it shows.
-        take: "<label>/<take>".
+        label: What it shows; `NONE` for what is none of the labels.
+        take: "<label>/<take>", or the path of one of the pictures in data/strangers.
         part: `train`, `validation` or `test`, as in the split file.
         is_whole: Whether it is a whole take.
     """
@@ -43,6 +45,11 @@ class Unit:
     take: str
     part: str
     is_whole: bool
+
+    @property
+    def is_stranger(self) -> bool:
+        """Tell whether it is one of the pictures in data/strangers, and not a take."""
+        return self.label == NONE and not self.take.startswith(f"{NONE}/")
 
     @property
     def may_be_held_out(self) -> bool:
@@ -56,7 +63,7 @@ class Rows:
 
     Attributes:
         features: float32 [num_rows, feature_length].
-        label_indices: int64 [num_rows], indices into `labels`.
+        label_indices: int64 [num_rows], indices into `labels`; as many as there are labels means none of them.
         unit_indices: int64 [num_rows], indices into `units`.
         copies: int64 [num_rows]; 0 is a frame itself, augmented copies count from 1.
         frame_ids: [num_rows] names of the frames, which copies share.
@@ -74,6 +81,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.label_indices)
+
+    @property
+    def num_outputs(self) -> int:
+        """Return how many logits a head has that is trained on them: one more if something is none of the labels."""
+        return len(self.labels) + any(unit.label == NONE for unit in self.units)
 
     def only(self, mask: npt.NDArray[np.bool_]) -> "Rows":
         """Return some of the rows; labels and units keep their indices."""
@@ -98,29 +110,46 @@ class Rows:
         return is_frame
 
     @property
+    def are_of_labels(self) -> npt.NDArray[np.bool_]:
+        """Tell which rows show a label, bool [num_rows]."""
+        shows_a_label: npt.NDArray[np.bool_] = self.label_indices < len(self.labels)
+        return shows_a_label
+
+    @property
     def are_for_training(self) -> npt.NDArray[np.bool_]:
         """Tell which rows do not belong to the test part, bool [num_rows]."""
         is_free: npt.NDArray[np.bool_] = np.array([unit.part != TEST for unit in self.units])[self.unit_indices]
         return is_free
 
 
-def read_rows(folder: Path, takes: Sequence[Take], max_bytes: int = MAX_BYTES) -> Rows:
+def read_rows(
+    folder: Path, takes: Sequence[Take], max_bytes: int = MAX_BYTES, *, strangers: Path | None = None
+) -> Rows:
     """Read the bottlenecks of all frames that belong to a part, and of their copies, in the order of the split file.
 
     Args:
         folder: A scheme's bottlenecks.
         takes: All takes.
         max_bytes: Of features that are held; beyond it every second, third, ... frame of each take is kept.
+        strangers: Where the pictures of other things lie. Behind the labels' takes then come those that are none of
+            the labels, and each of these pictures as a unit of its own. None leaves both out.
 
     Raises:
         InputError: If a table is missing or damaged, or a label has no frame to train on.
     """
     stride = _stride(folder, takes, max_bytes)
     labels = labels_of(takes)
-    units = [_unit(take, block) for take in takes for block in take.blocks]
-    blocks = (block for take in takes for block in _rows_of_blocks(folder, take, stride))
+    number_of = {label: number for number, label in enumerate([*labels, NONE])}
+    used = [take for take in takes if take.shows_a_label]
+    used += [take for take in takes if not take.shows_a_label] if strangers else []
+    units = [_unit(take, block) for take in used for block in take.blocks]
+    blocks = [block for take in used for block in _rows_of_blocks(folder, take, stride)]
+    if strangers:
+        names, pictures = _pictures(folder / STRANGERS_TABLE)
+        units += [Unit(NONE, (strangers / name).as_posix(), TRAIN, is_whole=True) for name in names]
+        blocks += pictures
     columns = [
-        (*rows, np.full(len(rows[0]), labels.index(units[index].label)), np.full(len(rows[0]), index))
+        (*rows, np.full(len(rows[0]), number_of[units[index].label]), np.full(len(rows[0]), index))
         for index, rows in enumerate(blocks)
     ]
     features, copies, frame_ids, label_indices, unit_indices = (
@@ -156,6 +185,14 @@ def _rows_of_blocks(folder: Path, take: Take, stride: int) -> Iterator[tuple[Fea
             np.concatenate([array[mask] for array, mask in zip(copies, masks, strict=True)]),
             np.concatenate([array[mask] for array, mask in zip(ids, masks, strict=True)]),
         )
+
+
+def _pictures(path: Path) -> tuple[list[str], list[tuple[Features, Copies, FrameIds]]]:
+    """Return the name of each picture of a table of bottlenecks, and a block with it alone."""
+    table = read_parquet(path, ["frame_id", "copy", "feature"])
+    names, copies, vectors = table["frame_id"].to_numpy(), table["copy"].to_numpy().astype(np.int64), vectors_of(table)
+    each = range(len(names))
+    return names.tolist(), [(vectors[[i]], copies[[i]], names[[i]]) for i in each]
 
 
 def _refuse_absent_labels(rows: Rows) -> None:

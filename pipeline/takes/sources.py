@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.errors import InputError, combine
 from pipeline.files.faults import fault_of, unreadable
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
+from pipeline.takes.splits import NONE
 
 _MAX_NAME_BYTES = 240  # of the 255 that file systems allow
 _JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db")
@@ -56,7 +57,7 @@ def find_sources(videos: Path, photos: Path) -> list[Source]:
         errors += _alike(f"takes of label '{label}'", [source.name for source in sources if source.label == label])
     if errors:
         raise combine(errors, "files or folders")
-    _refuse_too_few(labels, videos, photos)
+    _refuse_too_few([label for label in labels if label != NONE], videos, photos)
     return sorted(sources, key=lambda source: (source.label, source.name))
 
 

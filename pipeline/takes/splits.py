@@ -15,6 +15,10 @@ from pipeline.files import write_text
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 
+# The folder of what is none of the labels, in data/videos and data/photos. It is no label, and its takes are never for
+# testing from pixels: cross-validation holds them out.
+NONE = "_none"
+
 # What data sets of others call the folders of their parts.
 FOLDERS_OF_PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
@@ -64,6 +68,11 @@ class Take:
     path: Path
     sha256: str
     blocks: tuple[Block, ...]
+
+    @property
+    def shows_a_label(self) -> bool:
+        """Tell whether it shows a label, and not what is none of them."""
+        return self.label != NONE
 
     @property
     def table(self) -> Path:
@@ -140,5 +149,5 @@ def _block(row: dict[str, Any]) -> Block:
 
 
 def labels_of(takes: Sequence[Take]) -> list[str]:
-    """Return the labels in the order of the model's output: sorted by code point."""
-    return sorted({take.label for take in takes})
+    """Return the labels in the order of the model's output: sorted by code point, without `NONE`."""
+    return sorted({take.label for take in takes if take.shows_a_label})

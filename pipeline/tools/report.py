@@ -23,6 +23,7 @@ _TITLES = {
     "training": "How the heads were trained",
     "finetuning": "How the backbone was tuned",
     "reliability": "How sure it is, and how often right",
+    "unknown": "What it says to what it does not know",
     "tradeoff": "What each scheme gives and costs",
     "worst_errors": "The worst errors",
     "lost_to_quantization": "What quantization lost",

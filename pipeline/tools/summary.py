@@ -43,6 +43,7 @@ class Summary:
         test: What the column of the test takes is of, in words; empty if these give all figures.
         cut_labels: Labels with too few takes, whose figures look better than they are.
         never_predicted: Labels that the scheme that params.yaml wants never says where they are shown.
+        unknown: What becomes of pictures that show none of the labels, with the scheme that is wanted; may be empty.
         num_threads: Of the interpreter whose latency was measured.
         busy_percent: Of this machine's processors, that other programs used meanwhile.
         schemes: Some of the metrics of each, in the order of params.yaml.
@@ -58,6 +59,7 @@ class Summary:
     test: str
     cut_labels: list[str]
     never_predicted: list[str]
+    unknown: str
     num_threads: int
     busy_percent: float
     schemes: list[dict[str, Any]]
@@ -89,6 +91,7 @@ def summarized() -> Summary:
         test=_test_in_words(first),
         cut_labels=_cut_labels(),
         never_predicted=[label for label, one in wanted_metrics["per_class"].items() if one.get("recall") == 0],
+        unknown=_unknown_in_words(wanted_metrics),
         num_threads=first["num_threads"],
         busy_percent=first["busy_percent"],
         schemes=[{key: metrics[key] for key in _SHOWN} for metrics in schemes.values()],
@@ -128,6 +131,7 @@ def what_counts(summary: Summary) -> list[str]:
     if summary.cut_labels:
         names = ", ".join(summary.cut_labels)
         lines.append(f"Better than they are: the figures of {names}, whose few takes were trained on in part")
+    lines += [summary.unknown] if summary.unknown else []
     lines += [f"Never recognized: {label}" for label in summary.never_predicted]
     guessing = [one for one in summary.schemes if _low(one) <= one["baseline_accuracy"]]
     if guessing:
@@ -136,6 +140,18 @@ def what_counts(summary: Summary) -> list[str]:
             f"Perhaps no better than guessing: {names}; always the most frequent label is right on {share:.0%}"
         )
     return lines
+
+
+def _unknown_in_words(metrics: Metrics) -> str:
+    """Tell what becomes of what is none of the labels; nothing if the model always names one."""
+    unknown = metrics.get("unknown", {})
+    if "strangers" not in unknown:
+        return ""
+    strangers, kept = unknown["strangers"], unknown["kept"]
+    return (
+        f"None of the labels: {strangers['refused']:.0%} of {strangers['num_frames']} pictures of other things are "
+        f"refused, where {kept:.0%} of the labels' frames are named ({metrics['scheme']})"
+    )
 
 
 def _low(metrics: Metrics) -> float:

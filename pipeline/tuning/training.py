@@ -15,7 +15,7 @@ from pipeline.config.finetune import FinetuneConfig
 from pipeline.config.train import TrainingConfig
 from pipeline.heads.head_file import Head
 from pipeline.heads.steps import LOGITS_LAYER, batches, build_head
-from pipeline.heads.weighing import class_weights
+from pipeline.heads.weighing import output_weights
 from pipeline.processes.progress import Progress
 from pipeline.takes.examples import Examples
 from pipeline.tuning import CURVES
@@ -70,7 +70,7 @@ def tune(
     held_out = _in_order(validation, config.train_batch_size)
     start = model.evaluate(held_out, verbose=0, return_dict=True)
     best = _Best(start, pruning, config.patience)
-    weights = class_weights(train.label_indices, len(head.labels)) if training.class_balance else None
+    weights = output_weights(train.label_indices, len(head.labels), class_balance=training.class_balance)
     model.fit(
         batches(train, replace(training, train_batch_size=config.train_batch_size), weights),
         steps_per_epoch=num_steps,
