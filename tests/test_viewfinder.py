@@ -19,7 +19,19 @@ from pipeline.tools.cli import viewfinder
 from pipeline.tools.tool import Tool
 from tests.conftest import PROJECT
 
-COMMANDS = {"summary", "score", "sweep", "search", "compare", "report", "import", "cache", "clean", "completion"}
+COMMANDS = {
+    "summary",
+    "score",
+    "predict",
+    "sweep",
+    "search",
+    "compare",
+    "report",
+    "import",
+    "cache",
+    "clean",
+    "completion",
+}
 
 
 def start(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -49,7 +61,7 @@ def test_help_waits_for_nothing_heavy() -> None:
 
 
 def test_outside_a_project_commands_say_so_and_help_helps(folder: Path) -> None:
-    for name in COMMANDS - {"score", "completion", "cache", "import"}:
+    for name in COMMANDS - {"score", "predict", "completion", "cache", "import"}:
         done = CliRunner().invoke(viewfinder, [name])
         assert done.exit_code == ConfigurationError.exit_status
         assert f"{name}: no dvc.yaml and no params.yaml in {folder}\n" in done.stderr
@@ -153,7 +165,7 @@ def test_the_makefile_explains_every_target_and_starts_tools_by_their_command() 
     ).stdout
     assert [line.split()[1] for line in told.splitlines()] == phony
     used = set(re.findall(r"\$\(BIN\)/viewfinder ([\w-]+)", text))
-    assert used == COMMANDS - {"score", "import", "completion"}
+    assert used == COMMANDS - {"score", "predict", "import", "completion"}
     assert not re.search(r"-m pipeline\.(tools|choosing|score)", text)
 
 

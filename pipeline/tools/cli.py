@@ -24,6 +24,12 @@ viewfinder score models/deployed/model.tflite data/videos
 viewfinder score theirs.tflite photos --labels labels.txt --mean 127.5 --std 127.5 --json > theirs.json
 """  # \b: the lines stay lines
 
+_PREDICT_EXAMPLES = """\b
+viewfinder predict photo.jpg clip.mov
+viewfinder predict clip.mov --video labelled.mp4 --smooth 0.5
+viewfinder predict photos/ --model theirs.tflite --labels labels.txt --json > answers.jsonl
+"""
+
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -137,6 +143,56 @@ def score(as_json: bool, **options: Any) -> None:
 
     metrics = score(Request(**options))
     _print(metrics if as_json else table(metrics))
+
+
+@viewfinder.command(cls=Tool, needs_project=False, epilog=_PREDICT_EXAMPLES)
+@click.argument("files", metavar="FILE...", type=_FILE, nargs=-1, required=True)
+@click.option("--model", type=_FILE, help="A .tflite classifier.  [default: the deployed one]")
+@click.option("--labels", type=_FILE, help="Names, one a line, in the order of the outputs.  [default: its own]")
+@click.option("--mean", type=Numbers(), help="That pixels 0..255 are normalized with, for a float32 model.")
+@click.option("--std", type=Numbers(), help="Likewise.")
+@click.option(
+    "--resize",
+    type=ChoicesOf("pipeline.config.resize", "RESIZE_CHOICES"),
+    help="How pictures become square.  [default: as manifest.json beside the model says, or stretch]",
+)
+@click.option(
+    "--runtime",
+    type=ChoicesOf("pipeline.config.evaluate", "RUNTIMES"),
+    default="litert",
+    show_default=True,
+    help="What runs the model.",
+)
+@click.option("--per-second", type=_RATE, default=4, show_default=True, help="Frames from a second of video.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Probability below which nothing is named.  [default: the model's own]",
+)
+@click.option(
+    "--smooth",
+    "smooth_seconds",
+    type=click.FloatRange(min=0),
+    default=0,
+    help="Seconds over which a video's answers are averaged.  [default: not at all]",
+)
+@click.option("--video", type=_FILE, help="Write the video with its answers drawn in, every frame, to this .mp4.")
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each frame.")
+def predict(as_json: bool, model: Path | None, **options: Any) -> None:
+    """Ask a model what pictures and videos show.
+
+    Each FILE is a picture, a video, or a folder of these. A row is printed for each picture, and for each stretch of a
+    video on which the answer stays the same. Where the most probable label is below the model's threshold, the answer
+    is "none of them".
+
+    A file that cannot be read is told at the end, after the answers to all others.
+    """
+    from pipeline.tools.predict import Request, deployed_model, json_lines, predict, table
+
+    answers = predict(Request(model=model or deployed_model(), **options))
+    _print(json_lines(answers) if as_json else table(answers))
+    if answers.error is not None:
+        raise answers.error
 
 
 @viewfinder.command(cls=Tool)

@@ -88,7 +88,7 @@ def score(request: Request) -> dict[str, Any]:
         content,
         runtime=request.runtime,
         resize=request.resize,
-        normalization=_normalization(request),
+        normalization=normalization(request.mean, request.std),
     )
     batches = [pictures(source.path, request.per_second, request.width_pixels) for source in sources]
     outputs = classify(batches, open_one, title="score", unit="take")
@@ -218,9 +218,12 @@ def _config(request: Request) -> EvaluateConfig:
     return EvaluateConfig(**(section | given if isinstance(section, dict) else given))
 
 
-def _normalization(request: Request) -> Normalization | None:
-    """Check --mean and --std."""
-    mean, std = request.mean, request.std
+def normalization(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Normalization | None:
+    """Check --mean and --std, of pixels 0..255, each for all channels or for red, green and blue.
+
+    Raises:
+        ConfigurationError: If only one is given, or one that cannot be meant.
+    """
     if mean is None and std is None:
         return None
     if mean is None or std is None or {len(mean), len(std)} - {1, 3} or 0 in std:
