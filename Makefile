@@ -13,7 +13,7 @@ export NO_MKDOCS_2_WARNING := 1
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev repro summary compare report sweep search test test-fast check format docs lock cache-gc samples \
+.PHONY: help setup setup-dev repro summary compare report try sweep search test test-fast check format docs lock cache-gc samples \
   clean clean-all
 
 help:  ## Explain the targets
@@ -64,6 +64,9 @@ compare: setup  ## Compare each scheme with float32; REV=HEAD~1 compares with an
 
 report: setup  ## Write plots/report.html, a page with everything, and open it
 	@$(BIN)/viewfinder report --open
+
+try: setup  ## Write models/try.html, a page in which the model looks through a camera, and open it
+	@$(BIN)/viewfinder try
 
 sweep: setup  ## Compare architectures, resolutions and schemes (conf/sweep.yaml) and choose one
 	@$(BIN)/viewfinder sweep

@@ -48,7 +48,10 @@ for out in map(pathlib.Path, outs):
 """
 SCHEME = "float32"
 FILES = ("conf", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "requirements.lock", "requirements-dev.lock")
-DATA = ("data/videos/cup/1.mp4", "data/videos/rote Möhre/2.mp4", "data/photos/README.md", "data/calibration/1.png")
+DATA = (
+    *("data/videos/cup/1.mp4", "data/videos/rote Möhre/2.mp4", "data/photos/README.md"),
+    *("data/calibration/1.png", "data/strangers/1.jpg"),
+)
 
 
 def make(folder: Path) -> Sandbox:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 COPIED = (
     *("pipeline", "conf", "dvc.yaml", "params.yaml", "requirements.lock", "requirements-dev.lock"),
-    *(".dvcignore", ".gitignore", "data/calibration", "data/photos"),
+    *(".dvcignore", ".gitignore", "data/calibration", "data/photos", "data/strangers"),
 )
 COLOURS = {"rote Möhre": (190, 60, 30), "coffee mug": (60, 60, 150), "chat tigré": (90, 140, 60)}
 NUM_TAKES = 4

@@ -197,7 +197,11 @@ def test_settings_as_keys_of_params_yaml() -> None:
 def shop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Outcome]]:
     """A workshop on the tiny project, whose backbone is the tiny one."""
     tiny_project.make()
-    write_text(Path("params.yaml"), "engine: local\n")
+    unknown = {"mode": "learned", "keep_percent": 95}
+    write_text(
+        Path("params.yaml"),
+        yaml.safe_dump({"engine": "local", "unknown": unknown, "training": vars(tiny_project.TRAINING)}),
+    )
     monkeypatch.setenv("VIEWFINDER_CACHE", str(folder / "cache"))
     made = lambda _: write_bytes(layout.CONVERTED_BACKBONE, tiny_models.backbone())  # noqa: E731
     monkeypatch.setattr("pipeline.choosing.workshop.backbone", made)

@@ -23,6 +23,7 @@ COMMANDS = {
     "summary",
     "score",
     "predict",
+    "try",
     "sweep",
     "search",
     "compare",

@@ -195,6 +195,26 @@ def predict(as_json: bool, model: Path | None, **options: Any) -> None:
         raise answers.error
 
 
+@viewfinder.command("try", cls=Tool)
+@click.option("--beside", metavar="SCHEME", multiple=True, help="Show another scheme beside it; may be repeated.")
+@click.option("--open/--no-open", "opens", default=True, show_default=True, help="Show it in the browser.")
+def try_page(beside: tuple[str, ...], opens: bool) -> None:
+    """Write a page in which the model looks through a camera.
+
+    models/try.html holds the deployed model, the phone's own runtime compiled for browsers, and the pictures with known
+    answers, which it checks first. It needs no server and no network, and nothing leaves it: send it to a colleague, or
+    put it on any https host and open it on a phone.
+
+    The runtime comes from npm (conf/try.yaml), 12 MB, once.
+    """
+    from pipeline.tools.try_page import write_page
+
+    path = write_page(beside)
+    _print(f"{path}\n")
+    if opens:
+        click.launch(str(path))
+
+
 @viewfinder.command(cls=Tool)
 @_as_json
 def sweep(as_json: bool) -> None:

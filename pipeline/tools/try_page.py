@@ -1,0 +1,180 @@
+"""What `viewfinder try` does: writes one page in which the shipped file looks through a camera.
+
+All is in the page: the model's bytes, the phone's own runtime compiled for browsers, pictures with known answers. It
+asks nobody for anything, and its content security policy keeps it from it.
+"""
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.try_page import try_config
+from pipeline.errors import ConfigurationError, InputError
+from pipeline.files import layout, write_text
+from pipeline.images.model_input import to_model_input
+from pipeline.images.photos import read_photo
+from pipeline.litert.interpreter import Model
+from pipeline.litert.metadata import read_labels, read_threshold
+from pipeline.tools.npm_package import archive_of, files_of
+
+PAGE = Path("models/try.html")
+PACKAGES_FOLDER = Path(".cache/web")
+
+_WEB = Path(__file__).parent / "web"
+_SCRIPTS = ("pixels.js", "runtime.js", "try.js")
+
+# LiteRT for browsers comes in several builds. This one needs nothing beyond what all browsers of 2023 have, threads and
+# relaxed SIMD included, and is as fast on one thread.
+_RUNTIME = {
+    "litert": ("@litertjs/core", "dist/index.js"),
+    "loader": ("@litertjs/core", "wasm/litert_wasm_compat_internal.js"),
+    "wasm": ("@litertjs/core", "wasm/litert_wasm_compat_internal.wasm"),
+    "helpers": ("@litertjs/wasm-utils", "dist/bundle.js"),
+}
+
+_POLICY = (
+    "default-src 'none'; script-src {script} blob: 'wasm-unsafe-eval'; style-src {style}; img-src blob: data:; "
+    "media-src blob: mediastream:; connect-src 'none'; base-uri 'none'; form-action 'none'"
+)
+
+
+def write_page(beside: Sequence[str]) -> Path:
+    """Write the page.
+
+    Args:
+        beside: Schemes that are shown beside the deployed model, of those in `quantization`.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        ConfigurationError: If a scheme was not made.
+        InputError: If there is no deployed model.
+        PipelineError: If the runtime cannot be downloaded.
+    """
+    manifest = _manifest()
+    models = {manifest["scheme"]: layout.DEPLOYED / "model.tflite"}
+    for scheme in beside:
+        models.setdefault(scheme, layout.model(scheme))
+        if not models[scheme].is_file():
+            raise ConfigurationError(
+                found=f"--beside {scheme}, and no {models[scheme]}",
+                expected="a scheme that was made",
+                remedy="list it under `quantization` in params.yaml, and run `dvc repro`",
+            )
+    contents = {scheme: path.read_bytes() for scheme, path in models.items()}
+    write_text(PAGE, page(contents, manifest, runtime()))
+    return PAGE
+
+
+def page(models: Mapping[str, bytes], manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
+    """Return the page.
+
+    Args:
+        models: .tflite files by scheme, the deployed one first.
+        manifest: Of the deployed one.
+        files: What `runtime` returns.
+    """
+    resize = manifest["input"]["resize"]
+    golden, pictures = _golden(models, manifest["scheme"], resize)
+    about = {"models": [_about(scheme, content, resize) for scheme, content in models.items()], "golden": golden}
+    assets = {**files, **pictures, **{f"model-{scheme}": content for scheme, content in models.items()}}
+    script = "\n".join((_WEB / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    style = (_WEB / "try.css").read_text(encoding="utf-8")
+    versions = ", ".join(f"{package.name} {package.version}" for package in try_config().packages)
+    told = f"Model {manifest['version']} ({manifest['backbone']}). Runs by {versions} (Apache-2.0)."
+    filled = {
+        "policy": _POLICY.format(script=_source(script), style=_source(style)),
+        "title": f"Viewfinder: {escape(', '.join(manifest['labels']))}",
+        "style": style,
+        "made_of": escape(told),
+        "assets": "\n".join([_data("about", about), *(_packed(name, content) for name, content in assets.items())]),
+        "script": script,
+    }
+    html = (_WEB / "try.html").read_text(encoding="utf-8")
+    return re.sub(r"\{(\w+)\}", lambda place: filled[place[1]], html)
+
+
+def runtime() -> dict[str, bytes]:
+    """Return LiteRT for browsers: `litert` and `helpers` (modules), `loader` (a script) and `wasm`.
+
+    Raises:
+        PipelineError: If it is not there and cannot be downloaded.
+    """
+    config = try_config()
+    files = {
+        package.name: files_of(archive_of(package, config.registry, PACKAGES_FOLDER)) for package in config.packages
+    }
+    try:
+        return {asset: files[package][path] for asset, (package, path) in _RUNTIME.items()}
+    except KeyError as error:
+        raise ConfigurationError(
+            found=f"conf/try.yaml names packages without {error}",
+            expected=", ".join(f"{package}: {path}" for package, path in _RUNTIME.values()),
+            remedy="name the versions that this was made for (git diff conf/try.yaml shows the old ones)",
+        ) from error
+
+
+def _manifest() -> dict[str, Any]:
+    path = layout.DEPLOYED / "manifest.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            found=f"{path} cannot be read ({error})", expected="a deployed model", remedy="run `make repro`"
+        ) from error
+    return found
+
+
+def _about(scheme: str, content: bytes, resize: str) -> dict[str, Any]:
+    return {
+        "scheme": scheme,
+        "size_bytes": len(content),
+        "labels": read_labels(content),
+        "threshold": read_threshold(content),
+        "input_pixels": Model(content).input_pixels,
+        "resize": resize,
+    }
+
+
+def _golden(models: Mapping[str, bytes], deployed: str, resize: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return pictures with known answers: the deployed model's are those that it was shipped with.
+
+    Of other schemes LiteRT's own answers on this machine are taken, from the same pixels.
+    """
+    folder = layout.DEPLOYED / "golden"
+    told = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+    pictures, entries = dict[str, bytes](), list[dict[str, Any]]()
+    run = {scheme: Model(content) for scheme, content in models.items() if scheme != deployed}
+    for number, entry in enumerate(told["pictures"]):
+        content = (folder / entry["file"]).read_bytes()
+        pictures[f"golden-{number}"] = content
+        rgb = read_photo(folder / entry["file"], width_pixels=sys.maxsize)
+        expected = {deployed: list(entry["probabilities"].values())} | {
+            scheme: model(to_model_input(rgb, model.input_pixels, resize)).tolist() for scheme, model in run.items()
+        }
+        entries.append({"asset": f"golden-{number}", "label": entry["label"], "expected": expected})
+    return {"max_factor": told["max_factor"], "floor": told["floor"], "pictures": entries}, pictures
+
+
+def _data(name: str, content: object) -> str:
+    """Return JSON inside a page; a `<` in it could end the element."""
+    text = json.dumps(content, ensure_ascii=False).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{name}">{text}</script>'
+
+
+def _packed(name: str, content: bytes) -> str:
+    packed = base64.b64encode(gzip.compress(content, mtime=0)).decode()
+    return f'<script type="application/gzip" id="asset-{escape(name)}">{packed}</script>'
+
+
+def _source(text: str) -> str:
+    """Return how a policy names the one script or style that may run."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
