@@ -39,6 +39,7 @@ HOW_NOT_WHAT = (
     "conf/quiet.yaml",
     "conf/search.yaml",
     "conf/sweep.yaml",
+    "conf/try.yaml",
 )
 ARCHITECTURE = str(layout.ARCHITECTURE)  # made of conf/backbone/ by the stage `architecture`, and tracked like conf/
 

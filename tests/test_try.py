@@ -44,7 +44,7 @@ def deployed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_text(Path("dvc.yaml"), "")
     write_text(Path("params.yaml"), "")
     deploy_tiny("int8")
-    monkeypatch.setattr(try_page, "runtime", lambda: RUNTIME)
+    monkeypatch.setattr(try_page, "runtime", lambda: dict(RUNTIME))
     return folder
 
 

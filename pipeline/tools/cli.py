@@ -60,6 +60,10 @@ class Numbers(click.ParamType[tuple[float, ...]]):
             self.fail(f"{value!r} is neither a number nor three with commas between them", param, ctx)
 
 
+def _show(url: str) -> None:
+    click.launch(url)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def viewfinder() -> None:
     """Tools around the pipeline, for the project in the current folder. `dvc repro` runs the pipeline itself."""
@@ -213,6 +217,25 @@ def try_page(beside: tuple[str, ...], opens: bool) -> None:
     _print(f"{path}\n")
     if opens:
         click.launch(str(path))
+
+
+@viewfinder.command(cls=Tool)
+@click.option("--lan", is_flag=True, help="Let phones in your network come, by https.  [default: this machine alone]")
+@click.option("--address", help="Of this machine in that network.  [default: the one that leads outside]")
+@click.option("--port", type=click.IntRange(1, 65535), default=8443, show_default=True, help="To listen at.")
+@click.option("--open/--no-open", "opens", default=False, show_default=True, help="Show it in this machine's browser.")
+def film(lan: bool, address: str | None, port: int, opens: bool) -> None:
+    """Film takes with a phone, straight into data/videos.
+
+    Prints an address, and with --lan a QR code. The page films five seconds for the label that you touch, and they are
+    kept in data/videos/<label>/ if they can be read. It is the page of `viewfinder try` as well: what the model gets
+    wrong is filmed by one touch.
+
+    The address holds a secret that is new at each start. Ctrl-C ends it. Then: dvc repro
+    """
+    from pipeline.tools.film import film
+
+    film(lan=lan, address=address, port=port, opened=_show if opens else None)
 
 
 @viewfinder.command(cls=Tool)

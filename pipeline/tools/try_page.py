@@ -28,7 +28,16 @@ PAGE = Path("models/try.html")
 PACKAGES_FOLDER = Path(".cache/web")
 
 _WEB = Path(__file__).parent / "web"
-_SCRIPTS = ("pixels.js", "runtime.js", "try.js")
+_SCRIPTS, _FILM_SCRIPTS, _START = ("pixels.js", "runtime.js", "try.js"), ("film.js",), "start.js"
+
+_PRIVACY = (
+    "Everything runs in this page, and nothing leaves it: no picture, no answer, no statistics. "
+    "The browser enforces it."
+)
+_PRIVACY_FILMING = (
+    "What you film goes to the computer that shows this page, and nowhere else. The model runs in this page. "
+    "The browser enforces both."
+)
 
 # LiteRT for browsers comes in several builds. This one needs nothing beyond what all browsers of 2023 have, threads and
 # relaxed SIMD included, and is as fast on one thread.
@@ -41,7 +50,7 @@ _RUNTIME = {
 
 _POLICY = (
     "default-src 'none'; script-src {script} blob: 'wasm-unsafe-eval'; style-src {style}; img-src blob: data:; "
-    "media-src blob: mediastream:; connect-src 'none'; base-uri 'none'; form-action 'none'"
+    "media-src blob: mediastream:; connect-src {connect}; base-uri 'none'; form-action 'none'"
 )
 
 
@@ -70,36 +79,55 @@ def write_page(beside: Sequence[str]) -> Path:
                 remedy="list it under `quantization` in params.yaml, and run `dvc repro`",
             )
     contents = {scheme: path.read_bytes() for scheme, path in models.items()}
-    write_text(PAGE, page(contents, manifest, runtime()))
+    write_text(PAGE, page(contents, manifest))
     return PAGE
 
 
-def page(models: Mapping[str, bytes], manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
+def page(models: Mapping[str, bytes], manifest: Mapping[str, Any] | None, *, films: bool = False) -> str:
     """Return the page.
 
     Args:
         models: .tflite files by scheme, the deployed one first.
-        manifest: Of the deployed one.
-        files: What `runtime` returns.
+        manifest: Of the deployed one; None if there is none yet.
+        films: Whether it films takes for the server that it comes from. If not, it can reach nobody.
+
+    Raises:
+        PipelineError: If the runtime cannot be downloaded.
     """
-    resize = manifest["input"]["resize"]
-    golden, pictures = _golden(models, manifest["scheme"], resize)
-    about = {"models": [_about(scheme, content, resize) for scheme, content in models.items()], "golden": golden}
-    assets = {**files, **pictures, **{f"model-{scheme}": content for scheme, content in models.items()}}
-    script = "\n".join((_WEB / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    about: dict[str, Any] = {"models": [], "film": films}
+    assets = dict[str, bytes]()
+    title, told = "Viewfinder", "No model is in this page."
+    if manifest is not None:
+        resize = manifest["input"]["resize"]
+        about["golden"], pictures = _golden(models, manifest["scheme"], resize)
+        about["models"] = [_about(scheme, content, resize) for scheme, content in models.items()]
+        assets = runtime() | pictures | {f"model-{scheme}": content for scheme, content in models.items()}
+        title = f"Viewfinder: {', '.join(manifest['labels'])}"
+        versions = ", ".join(f"{package.name} {package.version}" for package in try_config().packages)
+        told = f"Model {manifest['version']} ({manifest['backbone']}). Runs by {versions} (Apache-2.0)."
+    scripts = [*_SCRIPTS, *(_FILM_SCRIPTS if films else ()), _START]
+    script = "\n".join((_WEB / name).read_text(encoding="utf-8") for name in scripts)
     style = (_WEB / "try.css").read_text(encoding="utf-8")
-    versions = ", ".join(f"{package.name} {package.version}" for package in try_config().packages)
-    told = f"Model {manifest['version']} ({manifest['backbone']}). Runs by {versions} (Apache-2.0)."
+    policy = _POLICY.format(script=_source(script), style=_source(style), connect="'self'" if films else "'none'")
     filled = {
-        "policy": _POLICY.format(script=_source(script), style=_source(style)),
-        "title": f"Viewfinder: {escape(', '.join(manifest['labels']))}",
+        "policy": policy,
+        "title": escape(title),
         "style": style,
+        "privacy": _PRIVACY_FILMING if films else _PRIVACY,
         "made_of": escape(told),
         "assets": "\n".join([_data("about", about), *(_packed(name, content) for name, content in assets.items())]),
         "script": script,
     }
     html = (_WEB / "try.html").read_text(encoding="utf-8")
     return re.sub(r"\{(\w+)\}", lambda place: filled[place[1]], html)
+
+
+def deployed() -> tuple[dict[str, bytes], dict[str, Any] | None]:
+    """Return the deployed model by its scheme, and its manifest; nothing and None if there is none."""
+    if not (layout.DEPLOYED / "manifest.json").is_file():
+        return {}, None
+    manifest = _manifest()
+    return {manifest["scheme"]: (layout.DEPLOYED / "model.tflite").read_bytes()}, manifest
 
 
 def runtime() -> dict[str, bytes]:

@@ -8,7 +8,8 @@ const NONE_OF_THEM = "none of them";
 const SPOKEN_MILLISECONDS = 1500; // between two answers that a screen reader is told
 
 const scratch = document.createElement("canvas");
-let panels = [], source = null, spokenAt = 0, spoken = "", facing = "environment";
+const WIDTH = about.film ? 1280 : 640; // what is filmed should be as good as what the phone's own camera films
+let panels = [], source = null, spokenAt = 0, spoken = "", facing = "environment", isFilming = false;
 
 function tellTrouble(text) {
   element.trouble.textContent = text;
@@ -80,6 +81,7 @@ class Panel {
 }
 
 async function showAll(image) {
+  if (isFilming || !panels.length) return;
   for (const panel of panels) await panel.show(image);
   const now = performance.now(), said = panels[0].said;
   if (said !== spoken && now > spokenAt + SPOKEN_MILLISECONDS) {
@@ -126,7 +128,7 @@ async function startCamera() {
   }
   let stream;
   try {
-    stream = await navigator.mediaDevices.getUserMedia({audio: false, video: {facingMode: facing, width: {ideal: 640}, height: {ideal: 480}}});
+    stream = await navigator.mediaDevices.getUserMedia({audio: false, video: {facingMode: facing, width: {ideal: WIDTH}, height: {ideal: WIDTH * (about.film ? 9 / 16 : 3 / 4)}}});
   } catch (error) {
     const why = {
       NotAllowedError: "The camera is not allowed to this page: allow it beside the page's address, and start again.",
@@ -187,6 +189,10 @@ function togglePause() {
 
 /** Run pictures with known answers; tell whether this browser answers as the phone does. */
 async function prove() {
+  if (!panels.length) {
+    element.proof.textContent = "There is no model yet: film some takes, and run dvc repro.";
+    return 1;
+  }
   let factor = 1, worst = "";
   for (const golden of about.golden.pictures) {
     const bitmap = await createImageBitmap(new Blob([await asset(golden.asset)], {type: "image/png"}));
@@ -209,41 +215,4 @@ async function prove() {
     ? `Answers as on the phone: ${about.golden.pictures.length} pictures with known answers`
     : `Does not answer as on the phone: ${worst}`;
   return factor;
-}
-
-// ---- the start
-
-element.camera.onclick = () => (element.video.srcObject ? leave() : startCamera());
-element.turn.onclick = () => {
-  facing = facing === "environment" ? "user" : "environment";
-  startCamera();
-};
-element.open.onclick = () => element.file.click();
-element.file.onchange = () => {
-  if (element.file.files.length) openFile(element.file.files[0]);
-  element.file.value = "";
-};
-element.pause.onclick = togglePause;
-document.addEventListener("dragover", event => {
-  event.preventDefault();
-  element.stage.classList.add("over");
-});
-document.addEventListener("dragleave", () => element.stage.classList.remove("over"));
-document.addEventListener("drop", event => {
-  event.preventDefault();
-  element.stage.classList.remove("over");
-  if (event.dataTransfer.files.length && panels.length) openFile(event.dataTransfer.files[0]);
-});
-
-try {
-  const litert = await loadRuntime();
-  for (const model of about.models) panels.push(new Panel(await Classifier.load(litert, model)));
-  const factor = await prove();
-  element.camera.disabled = element.open.disabled = false;
-  document.body.dataset.state = "ready";
-  document.body.dataset.factor = String(factor);
-} catch (error) {
-  element.proof.className = "bad";
-  element.proof.textContent = `This browser cannot run the model (${error.message ?? error}). It takes one of 2023 or newer.`;
-  document.body.dataset.state = "failed";
 }
