@@ -85,7 +85,7 @@ def training() -> TrainingConfig:
 
 
 def with_settings(**settings: object) -> Callable[[Rows], Answer]:
-    """Return the head that ships, with some settings changed."""
+    """Return the head that ships, without its row for what is none of the labels, with some settings changed."""
 
     def fit(rows: Rows) -> Answer:
         head = train_head(rows, replace(training(), **settings), title="head").head  # type: ignore[arg-type]

@@ -10,11 +10,12 @@ or not: a hard set of two classes, from the package elpv-dataset (CC BY-NC-SA; p
 that is not installed. Its cells come in the order of their modules and neighbours look alike, so ten neighbours of one
 label make a take: 264 of them.
 
-The head is the one that ships (pipeline/heads/training.py, settings of params.yaml), which chooses its regularization
-inside the takes that it is trained on. Folds come from repeated stratified cross-validation
-by take: all frames of a take stay together. A difference is paired: the mean over repeats and folds of one scheme's
-accuracy minus another's on the same fold, and its standard error over them; in brackets the standard error over takes,
-the larger of the two where few takes decide. Features are kept in the cache folder, so that a second run takes seconds.
+The head is the one that ships (pipeline/heads/training.py, settings of params.yaml) without its row for what is none of
+the labels, which bench.unknown is about; it chooses its regularization inside the takes that it is trained on. Folds
+come from repeated stratified cross-validation by take: all frames of a take stay together. A difference is paired: the
+mean over repeats and folds of one scheme's accuracy minus another's on the same fold, and its standard error over them;
+in brackets the standard error over takes, the larger of the two where few takes decide. Features are kept in the cache
+folder, so that a second run takes seconds.
 """
 
 import argparse

@@ -2,16 +2,18 @@
 
 Reads models/classifiers/<scheme>/{model.tflite,labels.txt}, the head's threshold in models/heads/<scheme>.safetensors,
 metrics/schemes/<scheme>.json, build/gate.json and, for pictures with known answers, the predictions, data/frames and
-data/strangers; writes models/deployed/ and metrics/deployed.json, which
-`dvc metrics diff` compares between two versions of the project.
+data/strangers; writes models/deployed/ and metrics/deployed.json, which `dvc metrics diff` compares between two
+versions of the project.
 models/deployed/ holds model.tflite and labels.txt, which go into the app; golden/, with which the app's tests prove
-that the app feeds the model rightly (see pipeline.litert.golden); and manifest.json, which describes them all.
+that the app feeds the model rightly (see pipeline.litert.golden), as PNG and as a camera gives them; and manifest.json,
+which describes them all.
 """
 
 import json
 import platform
 import shutil
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes,
 from pipeline.heads.head_file import read_head
 from pipeline.images.codec import decode_jpeg, encode_png
 from pipeline.images.model_input import to_model_input
+from pipeline.images.yuv import i420_of, rgb_of_i420
 from pipeline.litert.golden import FLOOR, MAX_FACTOR, MISTAKES, Golden, choose_golden
 from pipeline.litert.interpreter import Model
 from pipeline.metrics.predictions import read_predictions
@@ -32,11 +35,14 @@ from pipeline.takes.single_frame import read_frame
 from pipeline.takes.sources import files_in
 from pipeline.takes.staging import staged
 
+Answer = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+
 MANIFEST_FORMAT = 1
 _APP_FILES = ("model.tflite", "labels.txt")
 _LIBRARIES = ("tensorflow", "keras", "ai-edge-litert", "litert-quantizer", "pillow", "numpy", "av")
 _MAX_GOLDEN_PICTURES = 8
 _MAX_GOLDEN_STRANGERS = 12
+_NUM_CAMERA_PICTURES = 3
 _MAX_GOLDEN_CANDIDATES = 48  # each is run five times, so this takes a few seconds at most
 _VERSION_DIGITS = 16
 
@@ -48,16 +54,20 @@ def deploy(config: DeployStage) -> None:
         shutil.copyfile(layout.model(config.deploy), staging / "model.tflite")
         shutil.copyfile(layout.labels(config.deploy), staging / "labels.txt")
         threshold = read_head(layout.head(config.deploy)).threshold
-        write_golden(staging, golden_pictures(config, threshold), threshold)
+        pictures, answer = golden_pictures(config, threshold)
+        write_golden(staging, pictures, answer, threshold)
         write_text(staging / "manifest.json", _json(manifest(config, staging, metrics, threshold)))
     write_text(layout.DEPLOYED_METRICS, _json(metrics))
     sys.stderr.write(f"deploy: {config.deploy} is in {layout.DEPLOYED}/\n")
 
 
-def golden_pictures(config: DeployStage, threshold: float | None) -> list[Golden]:
+def golden_pictures(config: DeployStage, threshold: float | None) -> tuple[list[Golden], Answer]:
     """Choose test frames and run the model on them, from pixels, as a phone does.
 
     If the model has a threshold, one of the pictures shows none of the labels.
+
+    Returns:
+        The pictures; and what runs the model on a picture of any size.
     """
     model = Model(layout.model(config.deploy).read_bytes())
     rows = read_predictions(layout.predictions(config.deploy))
@@ -72,36 +82,45 @@ def golden_pictures(config: DeployStage, threshold: float | None) -> list[Golden
         return model(to_model_input(rgb, model.input_pixels, config.resize))
 
     if threshold is None:
-        return choose_golden(candidates, answer, _MAX_GOLDEN_PICTURES)
+        return choose_golden(candidates, answer, _MAX_GOLDEN_PICTURES), answer
     strangers = [decode_jpeg(path.read_bytes()) for path in files_in(layout.STRANGERS)[:_MAX_GOLDEN_STRANGERS]]
     refused = [("", picture) for picture in strangers if answer(picture).max() < threshold]
-    return [
-        *choose_golden(candidates, answer, _MAX_GOLDEN_PICTURES - bool(refused)),
-        *choose_golden(refused, answer, 1),
-    ]
+    known = choose_golden(candidates, answer, _MAX_GOLDEN_PICTURES - bool(refused))
+    return [*known, *choose_golden(refused, answer, 1)], answer
 
 
-def write_golden(folder: Path, pictures: list[Golden], threshold: float | None) -> None:
-    """Write golden/golden.json and the pictures beside it.
+def write_golden(folder: Path, pictures: list[Golden], answer: Answer, threshold: float | None) -> None:
+    """Write golden/golden.json and the pictures beside it, some of them as a camera gives them, too.
 
     `label` is what a picture shows, `answer` what the model names; null is none of the labels. `mistakes` tells for
     each mistake by which factor a probability is off at most; one above `max_factor` is noticed.
     """
     labels = (folder / "labels.txt").read_text(encoding="utf-8").splitlines()
-    entries = []
+
+    def expected(probabilities: npt.NDArray[np.float32]) -> dict[str, object]:
+        best = int(probabilities.argmax())
+        said = labels[best] if threshold is None or probabilities[best] >= threshold else None
+        of_labels = {label: _digits(p) for label, p in zip(labels, probabilities, strict=True)}
+        return {"answer": said, "probabilities": of_labels}
+
+    entries, cameras = list[dict[str, object]](), list[dict[str, object]]()
     for number, picture in enumerate(pictures):
         name = f"{number}.png"
         write_bytes(folder / "golden" / name, encode_png(picture.image))
-        expected = {label: _digits(p) for label, p in zip(labels, picture.probabilities, strict=True)}
-        best = max(expected, key=lambda label: expected[label])
-        said = best if threshold is None or expected[best] >= threshold else None
-        entries.append({"file": name, "label": picture.label or None, "answer": said, "probabilities": expected})
+        entries.append({"file": name, "label": picture.label or None} | expected(picture.probabilities))
+        if number < _NUM_CAMERA_PICTURES:
+            height, width = (pixels // 2 * 2 for pixels in picture.image.shape[:2])
+            frame, name = i420_of(picture.image[:height, :width]), f"yuv/{number}.i420"
+            write_bytes(folder / "golden" / name, frame)
+            said = expected(answer(rgb_of_i420(frame, height, width)))
+            cameras.append({"file": name, "width": width, "height": height, "label": picture.label or None} | said)
     content = {
         "rule": "max(p, floor) / max(expected, floor) is between 1 / max_factor and max_factor, for every label",
         "max_factor": MAX_FACTOR,
         "floor": FLOOR,
         "threshold": threshold,
         "pictures": entries,
+        "camera": {"layout": "I420", "matrix": "BT.601", "range": "full", "pictures": cameras},
         "mistakes": {name: _digits(max(picture.factors[name] for picture in pictures)) for name in MISTAKES},
     }
     write_text(folder / "golden" / "golden.json", _json(content))

@@ -16,7 +16,12 @@ from tests.conftest import PROJECT
 from tests.test_deploy import deploy_tiny
 
 # Pages, and the languages of their code.
-PLATFORMS = {"index": ["python"], "android": ["kotlin"], "ios": ["swift"], "desktop": ["python", "python"]}
+PLATFORMS = {
+    "index": ["python"],
+    "android": ["kotlin", "kotlin"],
+    "ios": ["swift", "swift"],
+    "desktop": ["python", "python"],
+}
 PAGES = {name: (PROJECT / f"docs/pages/app/{name}.md").read_text(encoding="utf-8") for name in PLATFORMS}
 LITERT, MEDIAPIPE = re.findall(r"```python\n(.*?)```", PAGES["desktop"], re.DOTALL)
 (DOWNLOAD,) = re.findall(r"```python\n(.*?)```", PAGES["index"], re.DOTALL)

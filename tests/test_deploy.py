@@ -13,6 +13,7 @@ from pipeline.deploy import deploy
 from pipeline.files import layout, write_text
 from pipeline.images.codec import decode_jpeg, encode_png
 from pipeline.images.model_input import to_model_input
+from pipeline.images.yuv import rgb_of_i420
 from pipeline.litert.golden import FLOOR, MAX_FACTOR, MISTAKES, choose_golden, largest_factor
 from pipeline.litert.interpreter import Model
 from pipeline.takes.single_frame import read_frame
@@ -101,6 +102,15 @@ def test_golden_pictures_are_test_frames_with_the_deployed_models_answers(folder
         answers = dict(zip(LABELS, model(to_model_input(rgb, 16, resize)), strict=True))
         assert entry["probabilities"] == pytest.approx(answers, rel=1e-5)
     assert set(content["mistakes"]) == set(MISTAKES)
+    camera = content["camera"]
+    assert (camera["layout"], camera["matrix"], camera["range"]) == ("I420", "BT.601", "full")
+    assert len(camera["pictures"]) == 3
+    for entry, same in zip(camera["pictures"], content["pictures"], strict=False):
+        frame = (layout.DEPLOYED / "golden" / entry["file"]).read_bytes()
+        rgb = rgb_of_i420(frame, entry["height"], entry["width"])
+        answers = dict(zip(LABELS, model(to_model_input(rgb, 16, resize)), strict=True))
+        assert entry["probabilities"] == pytest.approx(answers, rel=1e-5)
+        assert entry["label"] == same["label"]
     assert (content["max_factor"], content["floor"]) == (MAX_FACTOR, FLOOR)
 
 
