@@ -255,6 +255,15 @@ def test_what_to_film_next_is_told(clip: bytes) -> None:
     assert film_store.labels() == {"cup": 2, "pear": 1, "rote Möhre": 2, "_none": 0}
 
 
+@pytest.fixture
+def lan() -> str:
+    """Return this machine's address, if it is in a network."""
+    try:
+        return lan_address()
+    except ConfigurationError as error:
+        pytest.skip(str(error))
+
+
 def test_a_certificate_is_for_its_address(folder: Path) -> None:
     certificate = certificate_for("127.0.0.1")
 
@@ -274,7 +283,6 @@ def test_a_certificate_is_for_its_address(folder: Path) -> None:
     assert list(folder.iterdir()) == []  # the key is in no file
     with pytest.raises(ConfigurationError, match="--address my-laptop\n"):
         certificate_for("my-laptop")
-    assert re.fullmatch(r"\d+\.\d+\.\d+\.\d+", lan_address())
 
 
 async def _hello(_request: web.Request) -> web.Response:
@@ -349,12 +357,12 @@ def project(clip: bytes) -> Path:
 
 
 @pytest.mark.slow
-def test_the_command_listens_here_alone_until_ctrl_c(project: Path) -> None:
+def test_the_command_listens_here_alone_until_ctrl_c(project: Path, lan: str) -> None:
     port = free_port()
     command = Command("--port", port)
     assert command.address.startswith(f"http://127.0.0.1:{port}/")
     with pytest.raises(OSError):  # noqa: PT011 - refused or unreachable, by system
-        socket.create_connection((lan_address(), int(port)), timeout=5)
+        socket.create_connection((lan, int(port)), timeout=5)
     busy = subprocess.run(
         command.process.args, env={"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, check=False
     )
@@ -364,10 +372,10 @@ def test_the_command_listens_here_alone_until_ctrl_c(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_in_a_browser_a_take_is_filmed_over_https(project: Path, browser: Any) -> None:  # noqa: F811
+def test_in_a_browser_a_take_is_filmed_over_https(project: Path, lan: str, browser: Any) -> None:  # noqa: F811
     """The first day: no model yet. The camera shows a picture, five seconds of it are kept, and can be read."""
     command = Command("--lan", "--port", free_port())
-    assert command.address.startswith(f"https://{lan_address()}:")
+    assert command.address.startswith(f"https://{lan}:")
     assert "▄" in command.told  # the QR code
     opened = Opened(browser, command.address, ignore_https_errors=True)
     try:

@@ -29,6 +29,7 @@ from pipeline.tools.try_page import deployed, page
 
 _LOCAL = "127.0.0.1"
 _ANYWHERE = "192.0.2.1"  # an address for documentation (RFC 5737): asking for the way there sends nothing
+_UNTOLD_PORTS = (80, 443)  # that browsers leave out of `Host`
 _VALID_FOR = datetime.timedelta(days=2)
 
 
@@ -71,7 +72,8 @@ async def _serve(host: str, port: int, certificate: Certificate | None, opened: 
 
     film_store.clear()
     secret = new_secret()
-    hosts = {f"{host}:{port}", f"localhost:{port}"}
+    names = (host, "localhost")
+    hosts = {f"{name}:{port}" for name in names} | (set(names) if port in _UNTOLD_PORTS else set())
     runner = web.AppRunner(server(page_of_now, secret, hosts, told=tell), access_log=None)
     await runner.setup()
     try:
