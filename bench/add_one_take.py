@@ -48,7 +48,7 @@ def command(stage: str, scheme: str = "float32") -> list[str]:
 
 def copy_project(folder: Path, params: Mapping[str, Any]) -> None:
     """Make a repository with the project's code, calibration pictures and settings, and no take."""
-    for name in ("pipeline", "conf", "data/calibration"):
+    for name in ("pipeline", "conf", "data/calibration", "data/strangers"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", "requirements.lock", "requirements-dev.lock", ".gitignore", ".dvcignore"):
         shutil.copy(PROJECT / name, folder / name)

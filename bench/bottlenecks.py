@@ -218,6 +218,8 @@ def prepare(folder: Path, num_takes: int | None, width_pixels: int | None) -> in
     (folder / "data").mkdir(parents=True)
     (folder / JPEGS).mkdir()
     (folder / layout.CALIBRATION).symlink_to(PROJECT / layout.CALIBRATION)
+    stranger = min((PROJECT / layout.STRANGERS).iterdir())  # one alone: the others compute none
+    write_bytes(folder / layout.STRANGERS / stranger.name, stranger.read_bytes())
     write_bytes(folder / layout.CONVERTED_BACKBONE, (source / layout.CONVERTED_BACKBONE).read_bytes())
     blocks, num_frames = [], 0
     for take in read_takes(source / layout.SPLITS)[:num_takes]:

@@ -52,8 +52,9 @@ def measure(num_minutes: float, scheme: str) -> None:
         converted = (workspace() / layout.CONVERTED_BACKBONE).read_bytes()
         for target in (layout.TUNED_BACKBONE, layout.backbone(layout.REFERENCE_SCHEME)):
             write_bytes(folder / target, converted)
+        for shared in (layout.CALIBRATION, layout.STRANGERS):
+            (folder / shared).symlink_to(Path(__file__).resolve().parents[1] / shared)
         if scheme != layout.REFERENCE_SCHEME:
-            (folder / layout.CALIBRATION).symlink_to(Path(__file__).resolve().parents[1] / layout.CALIBRATION)
             run("quantize", folder, scheme)
         for stage in STAGES:
             cost = run(stage, folder, scheme)

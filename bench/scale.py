@@ -250,7 +250,8 @@ def measure(num_frames: int, num_frames_per_take: int, stages: list[str], scheme
         if set(stages) & set(STAGES[STAGES.index("finetune") :]):
             write_bytes(folder / layout.CONVERTED_BACKBONE, (workspace() / layout.CONVERTED_BACKBONE).read_bytes())
         (folder / "data").mkdir()
-        (folder / layout.CALIBRATION).symlink_to(PROJECT / layout.CALIBRATION)
+        for shared in (layout.CALIBRATION, layout.STRANGERS):
+            (folder / shared).symlink_to(PROJECT / shared)
         if {"split", "frames"} & set(stages):
             make_videos(folder, sizes, params["frames"]["per_second"])
         for stage in STAGES:
