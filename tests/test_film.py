@@ -372,6 +372,31 @@ def test_the_command_listens_here_alone_until_ctrl_c(project: Path, lan: str) ->
 
 
 @pytest.mark.slow
+def test_in_a_browser_a_take_waits_until_the_computer_answers(project: Path, browser: Any) -> None:  # noqa: F811
+    command = Command("--port", free_port())
+    opened = Opened(browser, command.address)
+    page = opened.page
+    try:
+        page.route("**/takes?label=*", lambda route: route.abort())
+        page.wait_for_selector("#labels button")
+        page.locator("#labels button").nth(0).click()
+        page.wait_for_selector("#again:not([hidden])", timeout=60_000)
+        assert "The computer does not answer" in page.text_content("#filmed")
+        page.locator("#labels button").nth(1).click()  # sends the one that waits, in vain, and films nothing
+        page.wait_for_selector("#filmed.bad:has-text('The take waits here.')")
+        assert kept() == []
+        page.unroute("**/takes?label=*")
+        page.click("#again")
+        page.wait_for_selector("#filmed:has-text('cup has 2 takes now')", timeout=60_000)
+        assert page.is_hidden("#again")
+    finally:
+        page.close()
+        command.stop()
+    (path,) = kept()
+    assert path.parent == layout.VIDEOS / "cup"
+
+
+@pytest.mark.slow
 def test_in_a_browser_a_take_is_filmed_over_https(project: Path, lan: str, browser: Any) -> None:  # noqa: F811
     """The first day: no model yet. The camera shows a picture, five seconds of it are kept, and can be read."""
     command = Command("--lan", "--port", free_port())

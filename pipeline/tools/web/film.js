@@ -53,6 +53,8 @@ function record(stream, seconds) {
 
 async function filmTake(label, button) {
   if (isFilming) return;
+  if (waiting) await send(); // one at a time: none is given up for the next
+  if (waiting) return;
   if (!element.video.srcObject) await startCamera();
   const stream = element.video.srcObject;
   if (!stream) return;
