@@ -109,6 +109,13 @@ def test_the_sample_labels_are_those_of_the_sample_takes() -> None:
     assert {line.split('"')[1] for line in takes.splitlines() if line.startswith("    Take(")} == SAMPLE_LABELS
 
 
+def test_every_command_that_it_suggests_exists(run: Path) -> None:
+    suggested = [step.split()[1:] for step in next_steps(summarized()) if step.startswith("viewfinder ")]
+    assert len(suggested) == 4
+    for command in suggested:
+        assert CliRunner().invoke(viewfinder, [*command, "--help"]).exit_code == 0
+
+
 def test_takes_that_were_cut_are_not_called_unseen(run: Path) -> None:
     assert "Better than they are" not in text_of(summarized())
     spans = [("train", 0.0, 0.8), ("test", 0.9, 1.0)]

@@ -183,6 +183,8 @@ def next_steps(summary: Summary) -> dict[str, str]:
         **switch,
         "viewfinder compare": "against float32; viewfinder compare HEAD: against the last commit",
         "viewfinder report": "everything as a page that opens without a network",
+        "viewfinder try": "the deployed model through your camera, in one page",
+        "viewfinder film --lan": "more takes, by phone, straight into the right folder",
         "put videos into data/videos/<label>/": own,
     }
 
