@@ -11,7 +11,6 @@ seen it. A score is better the more often it is higher for what is known than fo
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -25,6 +24,7 @@ from bench.schemes import NUM_FOLDS, PROJECT, features
 from pipeline.heads.choosing import DEFAULT_STRENGTH, DEFAULT_THRESHOLD
 from pipeline.heads.head_file import Head
 from pipeline.heads.training import fit_head, train_head
+from pipeline.heads.unknown import without_label
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.metrics.intervals import standard_error
@@ -92,13 +92,6 @@ def with_strangers(rows: Rows, strangers: np.ndarray) -> Rows:
     )
 
 
-def without(rows: Rows, label: int) -> Rows:
-    """Return the rows of all labels but one."""
-    kept = rows.only(rows.label_indices != label)
-    indices = kept.label_indices - (kept.label_indices > label)
-    return replace(kept, label_indices=indices, labels=(*rows.labels[:label], *rows.labels[label + 1 :]))
-
-
 def score(frames: Rows, strangers: np.ndarray, num_repeats: int) -> dict[str, dict[str, str]]:
     """Cross-validate all scores and return a row of the table for each."""
     of_folds: dict[str, dict[str, list[float]]] = {}
@@ -147,7 +140,7 @@ def _held_out(train: Rows, asked: Rows, strangers: np.ndarray) -> Mapping[str, f
     """Return the AUROC of each score, a mean over labels that are held out, each by heads that never saw it."""
     values: dict[str, list[float]] = {}
     for label in range(len(train.labels)):
-        others = without(train, label)
+        others = without_label(train, label)
         closed = fit_head(others, DEFAULT_STRENGTH, class_balance=False)
         others_and_more = with_strangers(others, strangers)
         learned = fit_head(others_and_more, DEFAULT_STRENGTH, class_balance=False, threshold=DEFAULT_THRESHOLD)

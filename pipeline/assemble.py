@@ -35,8 +35,8 @@ def assemble(config: AssembleStage) -> None:
     check_classifier(model, backbone, head, config.quantization, pictures)
     write_bytes(layout.model(scheme), model)
     write_text(layout.labels(scheme), "".join(f"{label}\n" for label in head.labels))
-    threshold = "" if head.threshold is None else f", none of them below {head.threshold:.2f}"
-    sys.stderr.write(f"assemble@{scheme}: {len(model) / 2**20:.2f} MiB, {len(head.labels)} labels{threshold}\n")
+    told = f"{len(model) / 2**20:.2f} MiB, {len(head.labels)} labels{head.threshold_in_words}"
+    sys.stderr.write(f"assemble@{scheme}: {told}\n")
 
 
 def check_classifier(

@@ -31,6 +31,7 @@ from pipeline.images.yuv import i420_of, rgb_of_i420
 from pipeline.litert.golden import FLOOR, MAX_FACTOR, MISTAKES, Golden, choose_golden
 from pipeline.litert.interpreter import Model
 from pipeline.metrics.predictions import read_predictions
+from pipeline.metrics.probabilities import named
 from pipeline.takes.single_frame import read_frame
 from pipeline.takes.sources import files_in
 from pipeline.takes.staging import staged
@@ -54,22 +55,24 @@ def deploy(config: DeployStage) -> None:
         shutil.copyfile(layout.model(config.deploy), staging / "model.tflite")
         shutil.copyfile(layout.labels(config.deploy), staging / "labels.txt")
         threshold = read_head(layout.head(config.deploy)).threshold
-        pictures, answer = golden_pictures(config, threshold)
-        write_golden(staging, pictures, answer, threshold)
+        answer = _answer_of(config)
+        write_golden(staging, golden_pictures(config, answer, threshold), answer, threshold)
         write_text(staging / "manifest.json", _json(manifest(config, staging, metrics, threshold)))
     write_text(layout.DEPLOYED_METRICS, _json(metrics))
     sys.stderr.write(f"deploy: {config.deploy} is in {layout.DEPLOYED}/\n")
 
 
-def golden_pictures(config: DeployStage, threshold: float | None) -> tuple[list[Golden], Answer]:
-    """Choose test frames and run the model on them, from pixels, as a phone does.
+def _answer_of(config: DeployStage) -> Answer:
+    """Return what runs the model on a picture of any size, from pixels, as a phone does."""
+    model = Model(layout.model(config.deploy).read_bytes())
+    return lambda rgb: model(to_model_input(rgb, model.input_pixels, config.resize))
+
+
+def golden_pictures(config: DeployStage, answer: Answer, threshold: float | None) -> list[Golden]:
+    """Choose test frames, and run the model on them.
 
     If the model has a threshold, one of the pictures shows none of the labels.
-
-    Returns:
-        The pictures; and what runs the model on a picture of any size.
     """
-    model = Model(layout.model(config.deploy).read_bytes())
     rows = read_predictions(layout.predictions(config.deploy))
     per_label = max(1, _MAX_GOLDEN_CANDIDATES // rows["actual"].nunique())
     candidates = []
@@ -77,16 +80,12 @@ def golden_pictures(config: DeployStage, threshold: float | None) -> tuple[list[
         spread = np.unique(np.linspace(0, len(group) - 1, per_label).round().astype(int))
         for row in group.iloc[spread].itertuples():
             candidates.append((str(label), decode_jpeg(read_frame(str(row.take), str(row.frame_id))[0])))
-
-    def answer(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return model(to_model_input(rgb, model.input_pixels, config.resize))
-
     if threshold is None:
-        return choose_golden(candidates, answer, _MAX_GOLDEN_PICTURES), answer
+        return choose_golden(candidates, answer, _MAX_GOLDEN_PICTURES)
     strangers = [decode_jpeg(path.read_bytes()) for path in files_in(layout.STRANGERS)[:_MAX_GOLDEN_STRANGERS]]
     refused = [("", picture) for picture in strangers if answer(picture).max() < threshold]
     known = choose_golden(candidates, answer, _MAX_GOLDEN_PICTURES - bool(refused))
-    return [*known, *choose_golden(refused, answer, 1)], answer
+    return [*known, *choose_golden(refused, answer, 1)]
 
 
 def write_golden(folder: Path, pictures: list[Golden], answer: Answer, threshold: float | None) -> None:
@@ -98,10 +97,8 @@ def write_golden(folder: Path, pictures: list[Golden], answer: Answer, threshold
     labels = (folder / "labels.txt").read_text(encoding="utf-8").splitlines()
 
     def expected(probabilities: npt.NDArray[np.float32]) -> dict[str, object]:
-        best = int(probabilities.argmax())
-        said = labels[best] if threshold is None or probabilities[best] >= threshold else None
         of_labels = {label: _digits(p) for label, p in zip(labels, probabilities, strict=True)}
-        return {"answer": said, "probabilities": of_labels}
+        return {"answer": named(labels, probabilities, threshold), "probabilities": of_labels}
 
     entries, cameras = list[dict[str, object]](), list[dict[str, object]]()
     for number, picture in enumerate(pictures):

@@ -136,7 +136,7 @@ def figures(predictions: Predictions, reference: Predictions, config: EvaluateSt
 def held_out_frames(takes: list[Take]) -> Iterator[HeldOutFrame]:
     """Yield the frames of the test part, in the order of the split file."""
     read = lru_cache(maxsize=4)(_images)  # threads work on neighbouring frames, of two groups where one ends
-    for take in (take for take in takes if take.has_part(TEST) and take.shows_a_label):
+    for take in (take for take in takes if take.has_part(TEST)):
         path = layout.FRAMES / take.table
         frame_ids = read_parquet(path, columns=["frame_id"])["frame_id"].to_pylist()
         for row in take.indices_of_part(TEST, len(frame_ids)):

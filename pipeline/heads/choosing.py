@@ -68,10 +68,9 @@ def choose(
     frames, num_labels = rows.only(rows.are_frames), len(rows.labels)
     is_scored = np.logical_or.reduce([np.zeros(len(frames), bool), *(frames.of_units(fold) for fold in folds)])
     is_scored &= frames.are_of_labels
-    is_open = rows.num_outputs > num_labels
     if not is_scored.any():
         strength = strengths[0] if len(strengths) == 1 else DEFAULT_STRENGTH
-        return Choice(strength, 1.0, DEFAULT_THRESHOLD if is_open else None, _path([], [], []))
+        return Choice(strength, 1.0, DEFAULT_THRESHOLD if rows.have_others else None, _path([], [], []))
     actual = frames.label_indices[is_scored]
     weights = row_weights(actual, num_labels, class_balance=class_balance)
     logits = _out_of_fold(frames, frames, folds, strengths, class_balance=class_balance)[:, is_scored]
@@ -83,7 +82,7 @@ def choose(
         chosen = _out_of_fold(rows, frames, folds, [strengths[best]], class_balance=class_balance)[0, is_scored]
     temperature = temperature_of(chosen, actual, weights)
     probabilities = softmax(chosen / temperature, axis=1)[:, :num_labels]
-    threshold = threshold_of(probabilities, keep_percent) if is_open else None
+    threshold = threshold_of(probabilities, keep_percent) if rows.have_others else None
     return Choice(strengths[best], temperature, threshold, _path(strengths, losses, accuracies))
 
 

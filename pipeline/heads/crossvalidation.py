@@ -65,7 +65,6 @@ def cross_validate(
     folds = deal(rows.units, np.unique(rows.unit_indices).tolist(), num_folds)
     found: dict[int, list[Predictions]] = {percent: [] for percent in (*percents, 100)}
     tested, asked, strengths = [], list[pd.DataFrame](), list[float]()
-    is_open = rows.num_outputs > len(rows.labels)
     num_takes = dict.fromkeys(found, 0.0)
     for fold in counted(folds, title, total=len(folds), unit="fold"):
         is_held_out = rows.of_units(fold)
@@ -74,7 +73,7 @@ def cross_validate(
         test, train = rows.only(is_asked & rows.are_of_labels), rows.only(~is_held_out)
         trained = train_head(train, config, title=f"{title}, head", keep_percent=keep_percent)
         strengths.append(trained.strength or DEFAULT_STRENGTH)
-        if is_open:
+        if rows.have_others:
             asked.append(_asked(trained.head, rows.only(is_asked)))
         for percent, parts in found.items():
             chosen = _some_units(train, percent)
@@ -92,7 +91,7 @@ def cross_validate(
     learning = [
         row for percent in sorted(steps.values()) for row in _learning(percent, num_takes[percent], merged[percent])
     ]
-    if is_open:
+    if rows.have_others:
         asked.append(
             ask_without_a_label(
                 rows, folds, strengths, class_balance=config.class_balance, keep_percent=keep_percent, title=title

@@ -39,6 +39,11 @@ class Head:
     labels: tuple[str, ...]
     threshold: float | None = None
 
+    @property
+    def threshold_in_words(self) -> str:
+        """Return the threshold for the end of a line; nothing if there is none."""
+        return "" if self.threshold is None else f", none of them below {self.threshold:.2f}"
+
     def probabilities(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the probability of each label, in the arithmetic of the shipped graph: float32.
 

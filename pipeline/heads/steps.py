@@ -46,7 +46,7 @@ def train_in_steps(
         log_folder: Where TensorBoard's event files go; None for none.
     """
     threshold = None
-    if rows.num_outputs > len(rows.labels):
+    if rows.have_others:
         threshold = _threshold(rows, config, held_out, keep_percent, title)
     return _trained(rows, config, threshold, title, log_folder)
 
@@ -88,9 +88,8 @@ def _trained(
     curves = _curves(history, config)
     last = curves.iloc[-1]
     summary = f"{int(last['step'])} steps, loss {last['train_loss']:.3f} on what it was trained on"
-    if threshold is not None:
-        summary += f", none of them below {threshold:.2f}"
-    return TrainedHead(Head(kernel, bias, rows.labels, threshold), curves, summary)
+    head = Head(kernel, bias, rows.labels, threshold)
+    return TrainedHead(head, curves, summary + head.threshold_in_words)
 
 
 def build_head(feature_length: int, num_outputs: int, dropout: float) -> keras.Model:

@@ -41,7 +41,7 @@ def train_head(
     # TensorFlow's seconds are for those who ask for them.
     from pipeline.heads.steps import train_in_steps  # noqa: PLC0415
 
-    folds = _folds(rows, config.mode) if rows.num_outputs > len(rows.labels) else ()
+    folds = _folds(rows, config.mode) if rows.have_others else ()
     return train_in_steps(rows, config, folds[:1], keep_percent=keep_percent, title=title, log_folder=log_folder)
 
 
@@ -74,9 +74,7 @@ def _to_convergence(rows: Rows, config: TrainingConfig, keep_percent: float) -> 
         rows, choice.strength, class_balance=balance, temperature=choice.temperature, threshold=choice.threshold
     )
     summary = f"regularization {choice.strength:g}, temperature {choice.temperature:.2f}"
-    if choice.threshold is not None:
-        summary += f", none of them below {choice.threshold:.2f}"
-    return TrainedHead(head, choice.path, summary, choice.strength)
+    return TrainedHead(head, choice.path, summary + head.threshold_in_words, choice.strength)
 
 
 def _folds(rows: Rows, mode: str) -> Sequence[Sequence[int]]:

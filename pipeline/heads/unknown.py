@@ -52,7 +52,7 @@ def ask_without_a_label(
         number, label = number_and_label
         is_held_out, shows_it = frames.of_units(folds[number]), frames.label_indices == label
         head = fit_head(
-            _without(frames.only(~is_held_out & ~shows_it), label),
+            without_label(frames.only(~is_held_out), label),
             strengths[number],
             class_balance=class_balance,
             threshold=DEFAULT_THRESHOLD,
@@ -77,7 +77,8 @@ def ask_without_a_label(
     return pd.concat([table for table in found if len(table)] or found[:1], ignore_index=True)
 
 
-def _without(rows: Rows, label: int) -> Rows:
-    """Return rows of which none shows a label, as rows that do not know of it."""
+def without_label(rows: Rows, label: int) -> Rows:
+    """Return the rows that show another label or none, as rows that do not know of that label."""
+    kept = rows.only(rows.label_indices != label)
     labels = rows.labels[:label] + rows.labels[label + 1 :]
-    return replace(rows, label_indices=rows.label_indices - (rows.label_indices > label), labels=labels)
+    return replace(kept, label_indices=kept.label_indices - (kept.label_indices > label), labels=labels)

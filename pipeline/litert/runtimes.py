@@ -211,14 +211,14 @@ def open_classifier(
 
 
 def classify(
-    batches: Sequence[Iterable[Rgb]], open_one: Callable[[], Classifier], *, title: str, unit: str
+    batches: Sequence[Iterable[Rgb]], open_one: Callable[[], Classifier], *, title: str | None, unit: str
 ) -> list[Floats]:
     """Run a classifier on batches of frames, several batches at the same time, each in an interpreter of its own.
 
     Args:
         batches: Each is gone through once, by one thread, so it may decode frames as it goes.
         open_one: Loads the classifier.
-        title: For the progress bar.
+        title: For the progress bar; None for none.
         unit: What a batch is, for the progress bar.
 
     Returns:
@@ -234,7 +234,7 @@ def classify(
     executor = ThreadPoolExecutor(max(len(classifiers), 1))
     try:
         results = executor.map(lambda batch: _run(batch, idle), batches)
-        outcomes = list(counted(results, title, total=len(batches), unit=unit))
+        outcomes = list(counted(results, title, total=len(batches), unit=unit) if title else results)
     finally:
         executor.shutdown(cancel_futures=True)
         for classifier in classifiers:

@@ -106,9 +106,7 @@ def standard_error(is_right: npt.NDArray[np.bool_], takes: Sequence[str]) -> flo
     Returns:
         A share, 0..1; 0 if there is one take only.
     """
-    of_takes = pd.Series(is_right.astype(float)).groupby(np.array(takes, str)).agg(["sum", "count"]).to_numpy()
-    sums, counts = _drawn(of_takes).T
-    return float(np.std(sums / counts))
+    return float(np.std(_drawn_shares(is_right, takes)[0]))
 
 
 def accuracy_difference_interval(reference: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float] | None:
@@ -134,6 +132,13 @@ def accuracy_difference_interval(reference: pd.DataFrame, other: pd.DataFrame) -
     return found["low"], found["high"]
 
 
+def _drawn_shares(flags: npt.NDArray[np.bool_], takes: Iterable[str]) -> tuple[Floats, int]:
+    """Return the share of frames that have a property, [NUM_RESAMPLES], and how many takes were drawn from."""
+    of_takes = pd.Series(flags.astype(float)).groupby(np.array(list(takes), str)).agg(["sum", "count"]).to_numpy()
+    sums, counts = _drawn(of_takes).T
+    return sums / counts, len(of_takes)
+
+
 def _drawn(of_takes: Floats) -> Floats:
     """Add up what takes have that are drawn, [num_takes, num_sums] to [NUM_RESAMPLES, num_sums]."""
     generator, num_takes = np.random.default_rng(_SEED), len(of_takes)
@@ -151,9 +156,7 @@ def share_interval(flags: npt.NDArray[np.bool_], takes: Iterable[str]) -> Interv
         flags: bool [num_frames].
         takes: The take of each frame.
     """
-    of_takes = pd.Series(flags.astype(float)).groupby(np.array(list(takes), str)).agg(["sum", "count"]).to_numpy()
-    sums, counts = _drawn(of_takes).T
-    return interval_of(sums / counts, len(of_takes))
+    return interval_of(*_drawn_shares(flags, takes))
 
 
 def interval_of(values: Floats, num_takes: int) -> Interval:

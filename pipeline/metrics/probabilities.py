@@ -1,5 +1,7 @@
 """Makes probabilities of whatever a classifier gives."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -39,6 +41,18 @@ def to_probabilities(outputs: Floats, *, made_by: str, step: float) -> tuple[Flo
     floor = step / 2 or np.finfo(np.float32).tiny
     kind = "scores" if made_by == LOGISTIC else "probabilities"
     return _normalized(np.maximum(outputs, floor, dtype=np.float64)), kind
+
+
+def named(labels: Sequence[str], probabilities: Floats, threshold: float | None) -> str | None:
+    """Return the most probable label; None if it is less probable than the threshold, if there is one.
+
+    Args:
+        labels: In the order of the probabilities.
+        probabilities: float32 [num_labels].
+        threshold: 0..1.
+    """
+    best = int(probabilities.argmax())
+    return labels[best] if threshold is None or probabilities[best] >= threshold else None
 
 
 def _look_like_probabilities(outputs: Floats) -> bool:

@@ -83,9 +83,14 @@ class Rows:
         return len(self.label_indices)
 
     @property
+    def have_others(self) -> bool:
+        """Tell whether some of the units are none of the labels."""
+        return any(unit.label == NONE for unit in self.units)
+
+    @property
     def num_outputs(self) -> int:
         """Return how many logits a head has that is trained on them: one more if something is none of the labels."""
-        return len(self.labels) + any(unit.label == NONE for unit in self.units)
+        return len(self.labels) + self.have_others
 
     def only(self, mask: npt.NDArray[np.bool_]) -> "Rows":
         """Return some of the rows; labels and units keep their indices."""

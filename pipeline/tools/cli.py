@@ -64,6 +64,18 @@ def _show(url: str) -> None:
     click.launch(url)
 
 
+_runtime = click.option(
+    "--runtime",
+    type=ChoicesOf("pipeline.config.evaluate", "RUNTIMES"),
+    default="litert",
+    show_default=True,
+    help="What runs the model.",
+)
+_per_second = click.option(
+    "--per-second", type=_RATE, default=4, show_default=True, help="Frames from a second of video."
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def viewfinder() -> None:
     """Tools around the pipeline, for the project in the current folder. `dvc repro` runs the pipeline itself."""
@@ -119,14 +131,8 @@ def report(opens: bool) -> None:
     show_default=True,
     help="To the input.",
 )
-@click.option(
-    "--runtime",
-    type=ChoicesOf("pipeline.config.evaluate", "RUNTIMES"),
-    default="litert",
-    show_default=True,
-    help="What runs the model.",
-)
-@click.option("--per-second", type=_RATE, default=4, show_default=True, help="Frames from a second of video.")
+@_runtime
+@_per_second
 @click.option("--width", "width_pixels", type=_WIDTH, help="Scale wider pictures down first.  [default: as stored]")
 @click.option("--threads", "num_threads", type=int, help="Of the latency.  [default: as conf/measure.yaml says]")
 @_as_json
@@ -160,14 +166,8 @@ def score(as_json: bool, **options: Any) -> None:
     type=ChoicesOf("pipeline.config.resize", "RESIZE_CHOICES"),
     help="How pictures become square.  [default: as manifest.json beside the model says, or stretch]",
 )
-@click.option(
-    "--runtime",
-    type=ChoicesOf("pipeline.config.evaluate", "RUNTIMES"),
-    default="litert",
-    show_default=True,
-    help="What runs the model.",
-)
-@click.option("--per-second", type=_RATE, default=4, show_default=True, help="Frames from a second of video.")
+@_runtime
+@_per_second
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,20 +15,17 @@ import numpy.typing as npt
 from pipeline.errors import ConfigurationError, InputError, PipelineError, combine
 from pipeline.files import layout
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
-from pipeline.images.photos import read_photo
 from pipeline.litert.foreign import output_operator, read_classifier
 from pipeline.litert.metadata import read_threshold
 from pipeline.litert.runtimes import classify, open_classifier
-from pipeline.metrics.probabilities import to_probabilities
+from pipeline.metrics.probabilities import named, to_probabilities
 from pipeline.processes.progress import Progress
-from pipeline.tools.score import labels_of_model, normalization
+from pipeline.tools.score import labels_of_model, normalization, timed_pictures
 from pipeline.tools.tables import text_table
-from pipeline.video import sample_frames
 from pipeline.video.clip import open_clip, video_stream
 
 NONE_OF_THEM = "none of them"
 
-_NO_LIMIT = sys.maxsize
 _EVERY_FRAME = 1000.0  # a second: more than any phone films
 _SUFFIXES = PHOTO_SUFFIXES + VIDEO_SUFFIXES
 
@@ -101,8 +97,7 @@ class Answers:
 
     def named(self, probabilities: Probabilities) -> str | None:
         """Return the most probable label; None if it is less probable than the threshold."""
-        best = int(probabilities.argmax())
-        return self.labels[best] if probabilities[best] >= self.threshold else None
+        return named(self.labels, probabilities, self.threshold)
 
 
 def predict(request: Request) -> Answers:
@@ -129,7 +124,7 @@ def predict(request: Request) -> Answers:
     per_second = _EVERY_FRAME if request.video else request.per_second
     with Progress("predict", total=sum(_num_frames(file, per_second) for file in files), unit="frame") as progress:
         readings = [_Reading(file, per_second, progress) for file in files]
-        outputs = classify([reading.frames() for reading in readings], open_one, title="", unit="file")
+        outputs = classify([reading.frames() for reading in readings], open_one, title=None, unit="file")
     read = [(one, output) for one, output in zip(readings, outputs, strict=True) if one.error is None and len(output)]
     errors = [one.error for one in readings if one.error is not None]
     if not read:
@@ -249,20 +244,13 @@ class _Reading:
     def frames(self) -> Iterator[Rgb]:
         """Yield the frames, uint8 [height, width, 3]; an error ends them and is kept."""
         try:
-            for second, image in self._read():
+            for second, image in timed_pictures(self.file, self._per_second, None):
                 self.seconds.append(second)
                 yield image
                 with self._lock:
                     self._progress.update()
         except PipelineError as error:
             self.error = error
-
-    def _read(self) -> Iterator[tuple[float | None, Rgb]]:
-        if self.file.suffix.lower() in PHOTO_SUFFIXES:
-            yield None, read_photo(self.file, width_pixels=_NO_LIMIT)
-            return
-        for frame in sample_frames(self.file, per_second=self._per_second, width_pixels=_NO_LIMIT):
-            yield frame.pts_seconds, frame.image
 
 
 def _is_shown(path: Path, folder: Path) -> bool:

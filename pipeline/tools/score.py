@@ -177,12 +177,18 @@ def pictures(path: Path, per_second: float, width_pixels: int | None) -> Iterato
     Raises:
         InputError: If a file cannot be read in full.
     """
-    limit = width_pixels or sys.maxsize
     for file in [path] if path.is_file() else files_in(path):
-        if file.suffix.lower() in PHOTO_SUFFIXES:
-            yield read_photo(file, width_pixels=limit)
-        else:
-            yield from (frame.image for frame in sample_frames(file, per_second=per_second, width_pixels=limit))
+        yield from (image for _, image in timed_pictures(file, per_second, width_pixels))
+
+
+def timed_pictures(file: Path, per_second: float, width_pixels: int | None) -> Iterator[tuple[float | None, Rgb]]:
+    """Yield the frames of a file as `pictures` does, each with its second in the video; None of a photo."""
+    limit = width_pixels or sys.maxsize
+    if file.suffix.lower() in PHOTO_SUFFIXES:
+        yield None, read_photo(file, width_pixels=limit)
+    else:
+        for frame in sample_frames(file, per_second=per_second, width_pixels=limit):
+            yield frame.pts_seconds, frame.image
 
 
 def table(metrics: dict[str, Any]) -> str:

@@ -99,8 +99,11 @@ def page(models: Mapping[str, bytes], manifest: Mapping[str, Any] | None, *, fil
     title, told = "Viewfinder", "No model is in this page."
     if manifest is not None:
         resize = manifest["input"]["resize"]
-        about["golden"], pictures = _golden(models, manifest["scheme"], resize)
-        about["models"] = [_about(scheme, content, resize) for scheme, content in models.items()]
+        loaded = {scheme: Model(content) for scheme, content in models.items()}
+        about["golden"], pictures = _golden(loaded, manifest["scheme"], resize)
+        about["models"] = [
+            _about(scheme, content, loaded[scheme].input_pixels, resize) for scheme, content in models.items()
+        ]
         assets = runtime() | pictures | {f"model-{scheme}": content for scheme, content in models.items()}
         title = f"Viewfinder: {', '.join(manifest['labels'])}"
         versions = ", ".join(f"{package.name} {package.version}" for package in try_config().packages)
@@ -161,18 +164,18 @@ def _manifest() -> dict[str, Any]:
     return found
 
 
-def _about(scheme: str, content: bytes, resize: str) -> dict[str, Any]:
+def _about(scheme: str, content: bytes, input_pixels: int, resize: str) -> dict[str, Any]:
     return {
         "scheme": scheme,
         "size_bytes": len(content),
         "labels": read_labels(content),
         "threshold": read_threshold(content),
-        "input_pixels": Model(content).input_pixels,
+        "input_pixels": input_pixels,
         "resize": resize,
     }
 
 
-def _golden(models: Mapping[str, bytes], deployed: str, resize: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _golden(models: Mapping[str, Model], deployed: str, resize: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return pictures with known answers: the deployed model's are those that it was shipped with.
 
     Of other schemes LiteRT's own answers on this machine are taken, from the same pixels.
@@ -180,13 +183,14 @@ def _golden(models: Mapping[str, bytes], deployed: str, resize: str) -> tuple[di
     folder = layout.DEPLOYED / "golden"
     told = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
     pictures, entries = dict[str, bytes](), list[dict[str, Any]]()
-    run = {scheme: Model(content) for scheme, content in models.items() if scheme != deployed}
     for number, entry in enumerate(told["pictures"]):
         content = (folder / entry["file"]).read_bytes()
         pictures[f"golden-{number}"] = content
         rgb = read_photo(folder / entry["file"], width_pixels=sys.maxsize)
         expected = {deployed: list(entry["probabilities"].values())} | {
-            scheme: model(to_model_input(rgb, model.input_pixels, resize)).tolist() for scheme, model in run.items()
+            scheme: model(to_model_input(rgb, model.input_pixels, resize)).tolist()
+            for scheme, model in models.items()
+            if scheme != deployed
         }
         entries.append({"asset": f"golden-{number}", "label": entry["label"], "expected": expected})
     return {"max_factor": told["max_factor"], "floor": told["floor"], "pictures": entries}, pictures
