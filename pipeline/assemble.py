@@ -21,6 +21,7 @@ from pipeline.heads.head_file import Head, read_head
 from pipeline.litert.head import features_of
 from pipeline.litert.interpreter import Model
 from pipeline.litert.model_file import check_builtin, check_scheme
+from pipeline.litert.probes import probes
 
 _MAX_DIFFERENCE = 1e-3  # of a probability between the model and the head's own arithmetic
 
@@ -60,15 +61,6 @@ def check_classifier(
         difference = float(np.abs(run_model(picture) - expected).max())
         if not difference <= _MAX_DIFFERENCE:
             raise _broken(f"probabilities of {name} differ from the head's by {difference:.2g}")
-
-
-def probes(input_pixels: int) -> list[np.ndarray]:
-    """Return three pictures, uint8 [input_pixels, input_pixels, 3]: grey, noise, and noise in 8 x 8 blocks."""
-    generator = np.random.default_rng(0)
-    shape = (input_pixels, input_pixels, 3)
-    blocks = generator.integers(0, 256, (input_pixels // 8 + 1, input_pixels // 8 + 1, 3), dtype=np.uint8)
-    coarse = blocks.repeat(8, 0).repeat(8, 1)[:input_pixels, :input_pixels]
-    return [np.full(shape, 127, np.uint8), generator.integers(0, 256, shape, dtype=np.uint8), coarse]
 
 
 def _broken(found: str) -> ModelError:

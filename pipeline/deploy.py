@@ -22,14 +22,17 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.config.application import run_stage
-from pipeline.config.deploy import DeployStage
+from pipeline.config.deploy import UINT8, DeployStage
+from pipeline.errors import ModelError
 from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes, write_text
 from pipeline.heads.head_file import read_head
 from pipeline.images.codec import decode_jpeg, encode_png
 from pipeline.images.model_input import to_model_input
 from pipeline.images.yuv import i420_of, rgb_of_i420
-from pipeline.litert.golden import FLOOR, MAX_FACTOR, MISTAKES, Golden, choose_golden
+from pipeline.litert.golden import FLOOR, MAX_FACTOR, MAX_FACTOR_GPU, MISTAKES, Golden, choose_golden
+from pipeline.litert.input_type import with_float_input
 from pipeline.litert.interpreter import Model
+from pipeline.litert.probes import probes
 from pipeline.metrics.predictions import read_predictions
 from pipeline.metrics.probabilities import named
 from pipeline.takes.single_frame import read_frame
@@ -52,20 +55,40 @@ def deploy(config: DeployStage) -> None:
     """Write the deployed folder, whole or not at all, and the deployed model's metrics."""
     metrics = json.loads(layout.metrics(config.deploy).read_text(encoding="utf-8"))
     with staged(layout.DEPLOYED) as staging:
-        shutil.copyfile(layout.model(config.deploy), staging / "model.tflite")
+        write_bytes(staging / "model.tflite", shipped_model(config))
         shutil.copyfile(layout.labels(config.deploy), staging / "labels.txt")
         threshold = read_head(layout.head(config.deploy)).threshold
-        answer = _answer_of(config)
+        answer = _answer_of(Model((staging / "model.tflite").read_bytes()), config.resize)
         write_golden(staging, golden_pictures(config, answer, threshold), answer, threshold)
         write_text(staging / "manifest.json", _json(manifest(config, staging, metrics, threshold)))
     write_text(layout.DEPLOYED_METRICS, _json(metrics))
     sys.stderr.write(f"deploy: {config.deploy} is in {layout.DEPLOYED}/\n")
 
 
-def _answer_of(config: DeployStage) -> Answer:
+def shipped_model(config: DeployStage) -> bytes:
+    """Return the scheme's model, taking its pixels in the type that is wished.
+
+    Raises:
+        ModelError: If it would not answer bit for bit as the one that was scored.
+    """
+    scored = layout.model(config.deploy).read_bytes()
+    if config.inference_input_type == UINT8:
+        return scored
+    shipped = with_float_input(scored)
+    run_scored, run_shipped = Model(scored), Model(shipped)
+    for picture in probes(run_scored.input_pixels):
+        if not np.array_equal(run_scored(picture), run_shipped(picture)):
+            raise ModelError(
+                found=f"the {config.deploy} model answers otherwise with float32 pixels than with uint8",
+                expected="the same probabilities, bit for bit",
+                remedy="set `inference_input_type: uint8` in params.yaml",
+            )
+    return shipped
+
+
+def _answer_of(model: Model, resize: str) -> Answer:
     """Return what runs the model on a picture of any size, from pixels, as a phone does."""
-    model = Model(layout.model(config.deploy).read_bytes())
-    return lambda rgb: model(to_model_input(rgb, model.input_pixels, config.resize))
+    return lambda rgb: model(to_model_input(rgb, model.input_pixels, resize))
 
 
 def golden_pictures(config: DeployStage, answer: Answer, threshold: float | None) -> list[Golden]:
@@ -114,6 +137,7 @@ def write_golden(folder: Path, pictures: list[Golden], answer: Answer, threshold
     content = {
         "rule": "max(p, floor) / max(expected, floor) is between 1 / max_factor and max_factor, for every label",
         "max_factor": MAX_FACTOR,
+        "max_factor_gpu": MAX_FACTOR_GPU,
         "floor": FLOOR,
         "threshold": threshold,
         "pictures": entries,
@@ -138,7 +162,7 @@ def manifest(config: DeployStage, folder: Path, metrics: dict[str, Any], thresho
     pixels = Model((folder / "model.tflite").read_bytes()).input_pixels
     given = {
         "shape": [1, pixels, pixels, 3],
-        "dtype": "uint8",
+        "dtype": config.inference_input_type,
         "range": [0, 255],
         "colour_order": "RGB",
         "layout": "NHWC",

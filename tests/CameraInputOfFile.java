@@ -1,8 +1,9 @@
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import viewfinder.camera.CameraInput;
 
-/** Runs examples/camera/CameraInput.java on an I420 file, given width, height, rotation, side, crop; for the tests. */
+/** Runs CameraInput of examples/camera on an I420 file, given width, height, rotation, side, crop; for the tests. */
 public final class CameraInputOfFile {
   public static void main(String[] arguments) throws java.io.IOException {
     byte[] content = Files.readAllBytes(Path.of(arguments[0]));

@@ -96,7 +96,7 @@ SHORT_STAGES: Stages = {
     "report": (partial(report, ReportStage("int8", ["float32", "int8"], ReportConfig(10, 4))), [layout.PICTURES]),
     "gate": (partial(gate, GateStage("int8", ["float32", "int8"], NO_LIMITS)), [layout.GATE]),
     "deploy": (
-        partial(deploy, DeployStage("int8", "stretch", tiny_project.BACKBONE.name)),
+        partial(deploy, DeployStage("int8", "stretch", "uint8", tiny_project.BACKBONE.name)),
         [layout.DEPLOYED, layout.DEPLOYED_METRICS],
     ),
 }

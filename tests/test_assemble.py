@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.assemble import assemble, check_classifier, probes
+from pipeline.assemble import assemble, check_classifier
 from pipeline.config.assemble import AssembleStage
 from pipeline.errors import PipelineError
 from pipeline.files import layout, write_bytes
@@ -15,6 +15,7 @@ from pipeline.images.model_input import to_model_input
 from pipeline.litert.head import append_head, features_of
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import read_labels
+from pipeline.litert.probes import probes
 from pipeline.takes.tables import read_parquet
 from tests import tiny_models, tiny_project
 

@@ -4,14 +4,18 @@ import importlib
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench import input_types
 from bench.heads import rows_of
 from bench.schemes import Pictures
+from pipeline.litert.head import append_head
+from pipeline.litert.metadata import embed_labels
+from tests import tiny_models
 from tests.conftest import PROJECT
 
 NAMES = sorted(path.stem for path in (PROJECT / "bench").glob("*.py"))
@@ -90,3 +94,24 @@ def test_unknown_tells_apart_what_lies_apart() -> None:
     assert table["learned row"]["refused"] == "100.0 ± 0.0"
     assert {row["accuracy"] for row in table.values()} == {"100.0 ± 0.0"}
     assert all(0 <= float(row["held out"].split()[0]) <= 1 for row in table.values())
+
+
+def test_input_types_tells_who_refuses_what() -> None:
+    content = embed_labels(
+        append_head(tiny_models.backbone(), *tiny_models.head()), list("abc"), name="n", description="d"
+    )
+    pictures = list(tiny_models.pictures(4, pixels=40))
+
+    def refuses(model: bytes, rgbs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        raise input_types.RefusedError("no bytes")
+
+    every = [
+        input_types.Runtime("LiteRT", input_types.in_python("litert")),
+        input_types.Runtime("none", refuses),
+        input_types.Runtime("at its size", input_types.in_python("litert"), is_scaled=True, num_frames=0),
+    ]
+    assert input_types.table({"float32": content}, every, pictures[:2], pictures[2:]) == [
+        "| LiteRT | float32 | 1; 1, 100.0% | 1; 1, 100.0% |",
+        "| none | float32 | refused: no bytes | refused: no bytes |",
+        "| at its size | float32 | 1 | 1 |",
+    ]

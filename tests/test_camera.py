@@ -94,7 +94,7 @@ def test_c_makes_the_same_bytes(library: ctypes.CDLL, rotation: int, crop: bool,
 def test_java_makes_the_same_bytes(tmp_path: Path, rotation: int, crop: bool) -> None:
     if shutil.which("javac") is None:
         pytest.skip("no Java compiler here")
-    sources = [EXAMPLES / "CameraInput.java", PROJECT / "tests/CameraInputOfFile.java"]
+    sources = [EXAMPLES / "java/viewfinder/camera/CameraInput.java", PROJECT / "tests/CameraInputOfFile.java"]
     subprocess.run(["javac", "-Xlint:all", "-Werror", "-d", str(tmp_path), *map(str, sources)], check=True)
     frame = tmp_path / "frame.i420"
     frame.write_bytes(noise().tobytes())

@@ -28,10 +28,10 @@ def prepare(scheme: str, limits: dict[str, float] | None = None) -> None:
     write_text(layout.GATE, json.dumps({"scheme": scheme, "limits": limits or {}}))
 
 
-def deploy_tiny(scheme: str, resize: str = "stretch") -> dict[str, Any]:
+def deploy_tiny(scheme: str, resize: str = "stretch", input_type: str = "uint8") -> dict[str, Any]:
     """Deploy a tiny model and return its manifest."""
     prepare(scheme)
-    deploy(DeployStage(scheme, resize, BACKBONE.name))
+    deploy(DeployStage(scheme, resize, input_type, BACKBONE.name))
     manifest: dict[str, Any] = json.loads((layout.DEPLOYED / "manifest.json").read_text())
     return manifest
 
@@ -69,7 +69,7 @@ def test_the_manifest_lists_every_other_file_with_size_and_hash(folder: Path) ->
 
 def test_the_manifest_tells_the_limits_that_the_model_keeps(folder: Path) -> None:
     prepare("int8", {"min_accuracy": 0.9})
-    deploy(DeployStage("int8", "stretch", BACKBONE.name))
+    deploy(DeployStage("int8", "stretch", "uint8", BACKBONE.name))
     assert json.loads((layout.DEPLOYED / "manifest.json").read_text())["limits"] == {"min_accuracy": 0.9}
 
 
@@ -80,7 +80,7 @@ def test_the_version_follows_what_the_app_ships_and_feeds_and_nothing_else(folde
     assert deploy_tiny("int8", "crop")["version"] != version
     prepare("int8")
     write_text(layout.labels("int8"), "Cup\nrote Möhre\n")
-    deploy(DeployStage("int8", "stretch", BACKBONE.name))
+    deploy(DeployStage("int8", "stretch", "uint8", BACKBONE.name))
     assert json.loads((layout.DEPLOYED / "manifest.json").read_text())["version"] != version
 
 
@@ -160,6 +160,6 @@ def test_the_old_model_stays_if_anything_fails(folder: Path) -> None:
     prepare("int8")
     layout.labels("int8").unlink()
     with pytest.raises(FileNotFoundError):
-        deploy(DeployStage("int8", "stretch", BACKBONE.name))
+        deploy(DeployStage("int8", "stretch", "uint8", BACKBONE.name))
     assert json.loads((layout.DEPLOYED / "manifest.json").read_text())["scheme"] == "float32"
     assert [path.name for path in layout.DEPLOYED.parent.iterdir() if path.name.startswith(".")] == []

@@ -59,7 +59,7 @@ def test_model_computes_normalization_convolutions_and_mean():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (backbone(dtype="float32"), r"takes float32 \[1, 16, 16, 3\] and gives float32 \[1, 12\]\n.*takes uint8"),
+        (backbone(dtype="float32"), r"takes float32 \[1, 16, 16, 3\] and gives float32 \[1, 12\]\n.*expected: uint8"),
         (
             backbone(quantization=schema.QuantizationParametersT(scale=[0.99], zeroPoint=[0])),
             r"takes uint8 \[1, 16, 16, 3\] with scale 0.99 and gives(.|\n)*without quantization",

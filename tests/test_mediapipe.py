@@ -13,6 +13,7 @@ from pipeline.evaluate import evaluate
 from pipeline.files import layout
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.head import append_head
+from pipeline.litert.input_type import with_float_input
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import embed_labels
 from pipeline.litert.runtimes import Normalization, open_classifier, tensorflow_hidden
@@ -95,6 +96,17 @@ def test_scoring_with_mediapipe_gives_the_same_metrics(mediapipe, folder):
     assert found["mediapipe"]["runtime"] == "mediapipe"
     assert found["mediapipe"]["agreement_with_litert"] == 1
     assert found["mediapipe"]["largest_probability_difference_litert"] < 1e-5
+
+
+def test_mediapipe_answers_alike_of_bytes_and_of_floats(mediapipe):
+    content = embed_labels(append_head(backbone(), *head()), ["a", "b", "c"], name="n", description="d")
+    picture = pictures(1, pixels=40)[0]
+    said = []
+    for model in (content, with_float_input(content)):
+        classifier = open_classifier(model, runtime="mediapipe", resize="stretch")
+        said.append(classifier(picture).tolist())
+        classifier.close()
+    assert said[0] == said[1]
 
 
 def test_a_model_that_mediapipe_refuses(mediapipe):

@@ -18,6 +18,7 @@ from dvc.repo import Repo  # type: ignore[import-untyped]
 
 from pipeline.architecture import as_yaml
 from pipeline.config.backbone_names import architecture_of, bases, resolve
+from pipeline.config.deploy import INPUT_TYPES
 from pipeline.config.resize import RESIZE_CHOICES
 from pipeline.config.train import MODES
 from pipeline.files import layout
@@ -70,6 +71,8 @@ def another(key: Key, value: Any) -> Any:
         choices = list(MODES)
     elif key == ("resize",):
         choices = list(RESIZE_CHOICES)
+    elif key == ("inference_input_type",):
+        choices = list(INPUT_TYPES)
     return next(choice for choice in (*choices, f"{value}_2") if choice != value)
 
 

@@ -241,6 +241,19 @@ def test_in_a_browser_it_proves_itself_and_asks_nobody(opened: Opened) -> None:
 
 
 @pytest.mark.slow
+def test_in_a_browser_a_model_that_takes_floats_proves_itself(
+    deployed: Path, monkeypatch: pytest.MonkeyPatch, browser: Any, runtime_files: dict[str, bytes]
+) -> None:
+    deploy_tiny("int8", input_type="float32")
+    monkeypatch.setattr(try_page, "runtime", lambda: runtime_files)
+    written()
+    opened = Opened(browser, (deployed / "models/try.html").as_uri())
+    assert opened.proof.startswith("Answers as on the phone: ")
+    assert opened.said == []
+    opened.page.close()
+
+
+@pytest.mark.slow
 def test_in_a_browser_photos_stand_upright(opened: Opened) -> None:
     rgb = tiny_project.picture(0, 3)
     exif = Image.Exif()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from pipeline.assemble import assemble, check_classifier, probes
+from pipeline.assemble import assemble, check_classifier
 from pipeline.config.assemble import AssembleStage
 from pipeline.config.crossval import CrossvalConfig, CrossvalStage
 from pipeline.config.deploy import DeployStage
@@ -35,6 +35,7 @@ from pipeline.litert.foreign import output_operator
 from pipeline.litert.head import append_head, features_of
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import embed_labels, read_threshold
+from pipeline.litert.probes import probes
 from pipeline.metrics.probabilities import SLICED_SOFTMAX, SOFTMAX, to_probabilities
 from pipeline.metrics.unknown import LABEL, LEFT_OUT, NONE_TAKE, STRANGER, asked_table, auroc_of, figures_of
 from pipeline.per_take.bottlenecks import FeatureExtractor
@@ -270,7 +271,7 @@ def test_deploy_tells_the_app_where_to_say_nothing(project: Path) -> None:
     train(TrainStage("int8", tiny_project.TRAINING, tiny_project.UNKNOWN))
     assemble(AssembleStage("tiny", tiny_models.SCHEMES["int8"]))
     write_text(layout.GATE, json.dumps({"scheme": "int8", "limits": {}}))
-    deploy(DeployStage("int8", "stretch", "tiny"))
+    deploy(DeployStage("int8", "stretch", "uint8", "tiny"))
     threshold = read_head(layout.head("int8")).threshold
     output = json.loads((layout.DEPLOYED / "manifest.json").read_text())["output"]
     assert output["threshold"] == threshold

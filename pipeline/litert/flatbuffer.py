@@ -16,11 +16,19 @@ LOGITS_NAME = b"logits"
 PROBABILITIES_NAME = b"probabilities"
 METADATA_NAME = b"TFLITE_METADATA"
 EVERY_PROBABILITY_NAME = b"probabilities_with_none"  # behind those of the labels, that it is none of them
+AS_PICTURE_NAME = b"probabilities_as_picture"
+PART_NAME = b"probabilities_of_labels"
 
 # The operators of a head with the names of their outputs: one that knows its labels alone, and one that knows more.
 HEADS = (
     (("FULLY_CONNECTED", LOGITS_NAME), ("SOFTMAX", PROBABILITIES_NAME)),
-    (("FULLY_CONNECTED", LOGITS_NAME), ("SOFTMAX", EVERY_PROBABILITY_NAME), ("SLICE", PROBABILITIES_NAME)),
+    (
+        ("FULLY_CONNECTED", LOGITS_NAME),
+        ("SOFTMAX", EVERY_PROBABILITY_NAME),
+        ("RESHAPE", AS_PICTURE_NAME),
+        ("SLICE", PART_NAME),
+        ("RESHAPE", PROBABILITIES_NAME),
+    ),
 )
 
 _FILE_IDENTIFIER = b"TFL3"

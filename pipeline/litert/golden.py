@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_FACTOR = 1.5  # see the module's text: above what kernels differ by, below what mistakes do
+MAX_FACTOR_GPU = 4  # GPUs compute in float16: above what that changes (`python -m bench.input_types`)
 FLOOR = 1e-6  # smaller probabilities are taken for this one: they may be rounded to 0
 
 Rgb = npt.NDArray[np.uint8]
@@ -33,6 +34,7 @@ MISTAKES: Mapping[str, Callable[[Rgb], Rgb]] = {
     "turned by 90 degrees": lambda rgb: np.ascontiguousarray(np.rot90(rgb)),
     "sides cut off": _largest_square,
     "bytes taken for signed": lambda rgb: rgb ^ np.uint8(128),
+    "scaled to 0..1": lambda rgb: rgb // 255,
 }
 
 

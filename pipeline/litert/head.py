@@ -1,6 +1,6 @@
 """Puts a trained head on a backbone, inside the .tflite file.
 
-Converting backbone and head together would quantize the backbone anew. Here two or three operators are appended to the
+Converting backbone and head together would quantize the backbone anew. Here two to five operators are appended to the
 very graph that computed the bottlenecks, so the features inside the shipped model are those bottlenecks, bit for bit.
 """
 
@@ -12,9 +12,11 @@ from ai_edge_litert import schema_py_generated as schema
 
 from pipeline.errors import ModelError
 from pipeline.litert.flatbuffer import (
+    AS_PICTURE_NAME,
     EVERY_PROBABILITY_NAME,
     LOGITS_NAME,
     METADATA_NAME,
+    PART_NAME,
     PROBABILITIES_NAME,
     num_backbone_operators,
     read_model,
@@ -105,12 +107,25 @@ def features_of(content: bytes) -> bytes:
 
 
 def _first(model: Any, probabilities: int, num_labels: int) -> int:
-    """Add an operator that leaves out all but the first columns, and return the index of its output."""
-    begin = _add_tensor(model, b"head/begin", [2], np.array([0, 0], np.int32))
-    size = _add_tensor(model, b"head/size", [2], np.array([1, num_labels], np.int32))
-    output = _add_tensor(model, PROBABILITIES_NAME, [1, num_labels])
-    _add_operator(model, "SLICE", [probabilities, begin, size], output, schema.SliceOptionsT())
+    """Leave out all but the first columns, and return the index of the output.
+
+    In between the row is a picture of one pixel: GPU delegates slice tensors of three and four dimensions alone.
+    """
+    num_outputs = int(model.subgraphs[0].tensors[probabilities].shape[-1])
+    four, one, two = [1, 1, 1, num_outputs], [1, 1, 1, num_labels], [1, num_labels]
+    begin = _add_tensor(model, b"head/begin", [4], np.zeros(4, np.int32))
+    size = _add_tensor(model, b"head/size", [4], np.array(one, np.int32))
+    as_picture, part = _add_tensor(model, AS_PICTURE_NAME, four), _add_tensor(model, PART_NAME, one)
+    output = _add_tensor(model, PROBABILITIES_NAME, two)
+    _add_reshape(model, probabilities, as_picture, four)
+    _add_operator(model, "SLICE", [as_picture, begin, size], part, schema.SliceOptionsT())
+    _add_reshape(model, part, output, two)
     return output
+
+
+def _add_reshape(model: Any, tensor: int, output: int, shape: list[int]) -> None:
+    target = _add_tensor(model, b"head/shape", [len(shape)], np.array(shape, np.int32))
+    _add_operator(model, "RESHAPE", [tensor, target], output, schema.ReshapeOptionsT(newShape=shape))
 
 
 def _add_tensor(model: Any, name: bytes, shape: list[int], constant: npt.NDArray[Any] | None = None) -> int:

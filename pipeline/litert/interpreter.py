@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from pipeline.errors import ModelError
+from pipeline.litert.metadata import read_normalization
 from pipeline.processes.silence import STANDARD_ERROR, redirected
 
 _DELEGATE_MESSAGE = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
@@ -27,6 +28,7 @@ class Model:
 
     Attributes:
         input_pixels: Side of the square input.
+        input_type: In which numbers it takes pixels 0..255: `uint8`, or `float32` if its metadata say so.
         output_length: Length of the output vector.
     """
 
@@ -38,19 +40,22 @@ class Model:
             num_threads: Threads that LiteRT may use, at least 1.
 
         Raises:
-            ModelError: If LiteRT cannot load it, or unless it takes plain uint8 [1, p, p, 3] and gives
-                float32 [1, n].
+            ModelError: If LiteRT cannot load it, or unless it takes plain uint8 [1, p, p, 3], or the same numbers as
+                float32, and gives float32 [1, n].
         """
         self._interpreter = load_interpreter(content, num_threads)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        if not _is_picture(inputs) or not _is_vector(outputs):
+        takes_pixels = inputs[0]["dtype"] is np.uint8 or read_normalization(content) == ((0,), (1,))
+        if not _is_picture(inputs) or not takes_pixels or not _is_vector(outputs):
             raise ModelError(
                 found=f"a model that takes {_describe(inputs)} and gives {_describe(outputs)}",
-                expected="it takes uint8 [1, p, p, 3] without quantization and gives float32 [1, n]",
+                expected="uint8 [1, p, p, 3] without quantization in (or float32, if the metadata say mean 0 and"
+                " deviation 1), and float32 [1, n] out",
                 remedy="delete the file and run `dvc repro` to make it anew",
             )
         self._input_index: int = inputs[0]["index"]
         self._output_index: int = outputs[0]["index"]
+        self.input_type = np.dtype(inputs[0]["dtype"]).name
         self.input_pixels = int(inputs[0]["shape"][1])
         self.output_length = int(outputs[0]["shape"][1])
 
@@ -66,7 +71,8 @@ class Model:
         Raises:
             ValueError: If the image has another shape or type; the message is LiteRT's.
         """
-        self._interpreter.set_tensor(self._input_index, image[np.newaxis])
+        pixels = image.astype(np.float32) if self.input_type == "float32" else image
+        self._interpreter.set_tensor(self._input_index, pixels[np.newaxis])
         self._interpreter.invoke()
         output: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._output_index)[0]
         return output
@@ -132,7 +138,7 @@ def _is_picture(details: list[dict[str, Any]]) -> bool:
     if len(details) != 1:
         return False
     shape = tuple(details[0]["shape"])
-    is_plain = details[0]["dtype"] is np.uint8 and details[0]["quantization"] == (0.0, 0)
+    is_plain = details[0]["dtype"] in (np.uint8, np.float32) and details[0]["quantization"] == (0.0, 0)
     return is_plain and len(shape) == 4 and shape == (1, shape[1], shape[1], 3)
 
 

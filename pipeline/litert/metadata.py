@@ -32,6 +32,8 @@ _LABELS_OF_AXIS = 2  # AssociatedFileType.TENSOR_AXIS_LABELS
 _RGB = 1  # ColorSpaceType.RGB
 _FEATURE_PROPERTIES, _IMAGE_PROPERTIES = 1, 2  # ContentProperties
 _NORMALIZATION_OPTIONS, _THRESHOLDING_OPTIONS = 1, 3  # ProcessUnitOptions
+_INPUT_TENSORS, _OUTPUT_TENSORS = 2, 3  # fields of SubGraphMetadata
+_OF_DAMAGED_METADATA = (struct.error, IndexError, TypeError, AttributeError)
 
 
 def embed_labels(
@@ -62,7 +64,7 @@ def embed_labels(
         raise ValueError("the model has TFLITE_METADATA already; expected one without")
     model.buffers.append(schema.BufferT(data=np.frombuffer(_metadata(name, description, threshold), np.uint8)))
     model.metadata = [*(model.metadata or []), schema.MetadataT(name=METADATA_NAME, buffer=len(model.buffers) - 1)]
-    return _with_file(write_model(model), LABELS_FILE, "".join(f"{label}\n" for label in labels).encode())
+    return with_file(write_model(model), LABELS_FILE, "".join(f"{label}\n" for label in labels).encode())
 
 
 def read_labels(content: bytes) -> list[str]:
@@ -91,28 +93,55 @@ def read_threshold(content: bytes) -> float | None:
     Returns:
         The threshold; None if there is none, or no metadata that can be read.
     """
+    with contextlib.suppress(*_OF_DAMAGED_METADATA):
+        options = _process_unit(content, _OUTPUT_TENSORS, _THRESHOLDING_OPTIONS)
+        if options is not None:
+            place = options.Offset(_slot(0))
+            return float(options.Get(number_types.Float32Flags, place + options.Pos)) if place else 0.0
+    return None
+
+
+def read_normalization(content: bytes) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return the mean and the standard deviation of a model's pixels 0..255, as MediaPipe Tasks reads them.
+
+    Args:
+        content: Any .tflite file.
+
+    Returns:
+        One or three numbers each; None if there are none that can be used, or no metadata that can be read.
+    """
+    with contextlib.suppress(*_OF_DAMAGED_METADATA):
+        options = _process_unit(content, _INPUT_TENSORS, _NORMALIZATION_OPTIONS)
+        if options is not None:
+            mean, std = _floats(options, 0), _floats(options, 1)
+            if {len(mean), len(std)} <= {1, 3} and all(std):
+                return mean, std
+    return None
+
+
+def _process_unit(content: bytes, tensors: int, kind: int) -> Table | None:
+    """Return the options of that kind of the first input or output, if the metadata have them."""
     model = schema.Model.GetRootAs(content)
-    for index in range(model.MetadataLength()):
-        entry = model.Metadata(index)
-        if entry.Name() == METADATA_NAME:
-            data = model.Buffers(entry.Buffer()).DataAsNumpy()
-            with contextlib.suppress(struct.error, IndexError, TypeError, AttributeError):  # of a damaged one
-                return _threshold(bytes(data))
+    entries = [model.Metadata(index) for index in range(model.MetadataLength())]
+    for entry in (entry for entry in entries if entry.Name() == METADATA_NAME):
+        metadata = bytes(model.Buffers(entry.Buffer()).DataAsNumpy())
+        (root,) = struct.unpack_from("<I", metadata)
+        graphs = _tables(Table(metadata, root), 3)
+        described = _tables(graphs[0], tensors) if graphs else []
+        for unit in _tables(described[0], 4) if described else []:
+            place, options = unit.Offset(_slot(0)), unit.Offset(_slot(1))
+            if place and options and unit.Get(number_types.Uint8Flags, place + unit.Pos) == kind:
+                return Table(metadata, unit.Indirect(options + unit.Pos))
     return None
 
 
-def _threshold(metadata: bytes) -> float | None:
-    """Follow ModelMetadata's first graph, its first output, and the output's process units."""
-    (root,) = struct.unpack_from("<I", metadata)
-    graphs = _tables(Table(metadata, root), 3)
-    outputs = _tables(graphs[0], 3) if graphs else []
-    for unit in _tables(outputs[0], 4) if outputs else []:
-        kind, options = unit.Offset(_slot(0)), unit.Offset(_slot(1))
-        if kind and options and unit.Get(number_types.Uint8Flags, kind + unit.Pos) == _THRESHOLDING_OPTIONS:
-            described = Table(metadata, unit.Indirect(options + unit.Pos))
-            place = described.Offset(_slot(0))
-            return float(described.Get(number_types.Float32Flags, place + described.Pos)) if place else 0.0
-    return None
+def _floats(parent: Table, number: int) -> tuple[float, ...]:
+    """Return a vector of numbers that a table's field of that number holds."""
+    place = parent.Offset(_slot(number))
+    if not place:
+        return ()
+    start, length = parent.Vector(place), parent.VectorLen(place)
+    return tuple(float(parent.Get(number_types.Float32Flags, start + 4 * index)) for index in range(length))
 
 
 def _tables(parent: Any, number: int) -> list[Any]:
@@ -141,8 +170,8 @@ def _check(labels: Sequence[str], num_outputs: int) -> None:
         raise ValueError(f"{len(labels)} labels for {num_outputs} outputs; expected one each")
 
 
-def _with_file(content: bytes, name: str, file_content: bytes) -> bytes:
-    """Append a zip archive; its offsets count from the begin of the whole file."""
+def with_file(content: bytes, name: str, file_content: bytes) -> bytes:
+    """Append a file to a model, as a zip archive whose offsets count from the begin of the whole file."""
     stream = io.BytesIO(content)
     member = zipfile.ZipInfo(name, _ZIP_DATE)
     member.compress_type = zipfile.ZIP_STORED  # as the format demands

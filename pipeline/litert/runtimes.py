@@ -23,6 +23,7 @@ from pipeline.config.evaluate import MEDIAPIPE, REFERENCE
 from pipeline.errors import ConfigurationError, MissingPackageError, ModelError, PipelineError, combine
 from pipeline.images.model_input import scale_like_phone, to_model_input
 from pipeline.litert.interpreter import load_interpreter
+from pipeline.litert.metadata import read_normalization
 from pipeline.processes.progress import counted
 from pipeline.processes.silence import silenced
 from pipeline.processes.workers import num_workers
@@ -94,7 +95,7 @@ class LiteRtClassifier:
         Args:
             content: A .tflite file.
             resize: See `model_input.to_model_input`.
-            normalization: Of a model that takes float32, and of no other.
+            normalization: Of a model that takes float32, and of no other; None for what its metadata say.
             num_threads: Threads that LiteRT may use.
             reference_kernels: See `load_interpreter`.
 
@@ -104,6 +105,9 @@ class LiteRtClassifier:
         """
         self._interpreter = load_interpreter(content, num_threads, reference_kernels=reference_kernels)
         self._signature = _signature_of(self._interpreter)
+        if normalization is None and self._signature.input_type is np.float32:
+            described = read_normalization(content)
+            normalization = None if described is None else Normalization(*described)
         _check_normalization(self._signature, normalization)
         self._resize, self._normalization = resize, normalization
         self._input_index: int = self._interpreter.get_input_details()[0]["index"]
@@ -184,7 +188,8 @@ def open_classifier(
         content: A .tflite file.
         runtime: One of `RUNTIMES`.
         resize: See `model_input.to_model_input`. MediaPipe knows `stretch` alone.
-        normalization: Of a model that takes float32. MediaPipe reads its own from the model's metadata.
+        normalization: Of a model that takes float32; None for what its metadata say, and always for MediaPipe, which
+            reads those itself.
 
     Raises:
         MissingPackageError: If the runtime is not installed.

@@ -101,9 +101,7 @@ def page(models: Mapping[str, bytes], manifest: Mapping[str, Any] | None, *, fil
         resize = manifest["input"]["resize"]
         loaded = {scheme: Model(content) for scheme, content in models.items()}
         about["golden"], pictures = _golden(loaded, manifest["scheme"], resize)
-        about["models"] = [
-            _about(scheme, content, loaded[scheme].input_pixels, resize) for scheme, content in models.items()
-        ]
+        about["models"] = [_about(scheme, content, loaded[scheme], resize) for scheme, content in models.items()]
         assets = runtime() | pictures | {f"model-{scheme}": content for scheme, content in models.items()}
         title = f"Viewfinder: {', '.join(manifest['labels'])}"
         versions = ", ".join(f"{package.name} {package.version}" for package in try_config().packages)
@@ -164,13 +162,14 @@ def _manifest() -> dict[str, Any]:
     return found
 
 
-def _about(scheme: str, content: bytes, input_pixels: int, resize: str) -> dict[str, Any]:
+def _about(scheme: str, content: bytes, model: Model, resize: str) -> dict[str, Any]:
     return {
         "scheme": scheme,
         "size_bytes": len(content),
         "labels": read_labels(content),
         "threshold": read_threshold(content),
-        "input_pixels": input_pixels,
+        "input_pixels": model.input_pixels,
+        "input_type": model.input_type,
         "resize": resize,
     }
 

@@ -43,7 +43,8 @@ class Classifier {
   async classify(image) {
     const side = this.about.input_pixels, input = toModelInput(image, side, this.about.resize);
     const begin = performance.now();
-    const tensor = new this.litert.Tensor(input, [1, side, side, 3]);
+    const pixels = this.about.input_type === "float32" ? Float32Array.from(input) : input;
+    const tensor = new this.litert.Tensor(pixels, [1, side, side, 3]);
     const outputs = await this.model.run(tensor);
     const probabilities = Array.from(outputs[0].toTypedArray());
     for (const used of [tensor, ...outputs]) used.delete();

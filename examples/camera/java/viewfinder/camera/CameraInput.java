@@ -1,3 +1,5 @@
+package viewfinder.camera;
+
 import java.nio.ByteBuffer;
 
 /**
