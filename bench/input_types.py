@@ -13,8 +13,8 @@ GPU is a software one: it calculates as GPUs do, but not as fast. `--tflm` is a 
 import argparse
 import base64
 import json
-import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,13 +43,13 @@ from pipeline.metrics.probabilities import named
 from pipeline.takes.single_frame import read_frame
 from pipeline.tools.npm_package import archive_of, files_of
 from pipeline.tools.try_page import PACKAGES_FOLDER
+from tests.browsers import BROWSERS, browser_path
 
 MEDIAPIPE = PackageConfig(
     "@mediapipe/tasks-vision",
     "1.1.0",
     "sha512-ZJqh0wMKOINorfSffvDAxzyO1//c+FiG3IkzOdNDnLqvBB3DbMfj0bB/tys2SNf9S914sgoIbIpF4HTOi336cg==",
 )
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SOFTWARE_GPU = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 SITE = "http://bench.invalid/"  # nothing is asked for outside this process
 PAGE = """<!doctype html><script type="module">
@@ -97,13 +97,13 @@ class Runtime:
         name: In the table.
         answer: From a model and pictures, uint8 [height, width, 3].
         is_scaled: Whether it is given pictures of the model's own size.
-        num_frames: Frames that it is asked about, at most.
+        num_frames: Frames that it is asked about, at most; None for all.
     """
 
     name: str
     answer: Answer
     is_scaled: bool = False
-    num_frames: int = 1_000_000
+    num_frames: int | None = None
 
 
 def in_python(runtime: str) -> Answer:
@@ -167,7 +167,9 @@ def browser_page() -> Iterator[tuple[Any, list[str]]]:
     """Open MediaPipe in a browser, and yield the page and what it says on the console."""
     from playwright.sync_api import sync_playwright  # noqa: PLC0415 - of developers alone
 
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    path = browser_path()
+    if path is None:
+        sys.exit(f"no browser here (apt-get install chromium, or --no-browser); looked for {', '.join(BROWSERS)}")
     package = files_of(archive_of(MEDIAPIPE, try_config().registry, PACKAGES_FOLDER))
     kinds = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm"}
 
@@ -192,16 +194,16 @@ def browser_page() -> Iterator[tuple[Any, list[str]]]:
         browser.close()
 
 
-def runtimes(page: Any, said: list[str], tflm: str | None, num_frames: int) -> list[Runtime]:
+def runtimes(page: Any, said: list[str], tflm: str | None) -> list[Runtime]:
     """Return all that are here."""
     found = [Runtime("LiteRT", in_python("litert")), Runtime("MediaPipe, Python", in_python("mediapipe"))]
     if page is not None:
         found += [
             Runtime("MediaPipe, browser, CPU", in_browser(page, said, "CPU")),
-            Runtime("MediaPipe, browser, GPU", in_browser(page, said, "GPU"), num_frames=num_frames),
-            Runtime("MediaPipe, browser, GPU, at its size", in_browser(page, said, "GPU"), True, num_frames),
+            Runtime("MediaPipe, browser, GPU", in_browser(page, said, "GPU")),
+            Runtime("MediaPipe, browser, GPU, at its size", in_browser(page, said, "GPU"), is_scaled=True),
         ]
-    return found + ([Runtime("TFLM, at its size", in_tflm(tflm), True, 0)] if tflm else [])
+    return found + ([Runtime("TFLM, at its size", in_tflm(tflm), is_scaled=True, num_frames=0)] if tflm else [])
 
 
 def cell(runtime: Runtime, model: bytes, golden: Sequence[Rgb], frames: Sequence[Rgb]) -> str:
@@ -254,10 +256,10 @@ def main() -> None:
     chosen = np.unique(np.linspace(0, len(rows) - 1, arguments.frames).astype(int))
     frames = [decode_jpeg(read_frame(str(row.take), str(row.frame_id))[0]) for row in rows.iloc[chosen].itertuples()]
     if arguments.no_browser:
-        table(models, runtimes(None, [], arguments.tflm, len(frames)), golden, frames)
+        table(models, runtimes(None, [], arguments.tflm), golden, frames)
         return
     with browser_page() as (page, said):
-        table(models, runtimes(page, said, arguments.tflm, len(frames)), golden, frames)
+        table(models, runtimes(page, said, arguments.tflm), golden, frames)
 
 
 if __name__ == "__main__":

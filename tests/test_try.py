@@ -7,7 +7,6 @@ import html
 import io
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,12 @@ from pipeline.litert.interpreter import Model
 from pipeline.tools import try_page
 from pipeline.tools.cli import viewfinder
 from tests import tiny_project
+from tests.browsers import BROWSERS, browser_path
 from tests.clips import solid, write_clip
 from tests.conftest import PROJECT
 from tests.test_deploy import deploy_tiny
 
 RUNTIME = {name: f"the {name}".encode() for name in ("litert", "loader", "wasm", "helpers")}
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ORIENTATION = 0x0112  # an EXIF tag
 LABELS = list(tiny_project.LABELS)
 
@@ -142,7 +141,7 @@ def test_packages_without_the_runtime_are_told(folder: Path, monkeypatch: pytest
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Start a Chromium of this machine, whose camera shows what a file says."""
     playwright = pytest.importorskip("playwright.sync_api")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    path = browser_path()
     if path is None:
         pytest.skip(f"no browser here (apt-get install chromium); looked for {', '.join(BROWSERS)}")
     camera = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
