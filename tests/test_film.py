@@ -27,9 +27,10 @@ from pipeline.tools.film import certificate_for, lan_address
 from pipeline.tools.film_server import HEADER, new_secret, server
 from pipeline.tools.try_page import page
 from pipeline.video import sample_frames
+from tests.browsers import Opened
 from tests.clips import smooth, write_clip
 from tests.conftest import PROJECT
-from tests.test_try import Opened, browser, runtime_files  # noqa: F401 - fixtures
+from tests.test_try import browser  # noqa: F401 - a fixture
 
 SECRET = "s3cret"
 OWN = {HEADER: "film", "Content-Type": "video/mp4"}

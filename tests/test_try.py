@@ -4,7 +4,6 @@ import base64
 import gzip
 import hashlib
 import html
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -16,14 +15,14 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from pipeline.errors import ConfigurationError, InputError, PipelineError
+from pipeline.errors import ConfigurationError, InputError
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.interpreter import Model
 from pipeline.tools import try_page
 from pipeline.tools.cli import viewfinder
 from tests import tiny_project
-from tests.browsers import BROWSERS, browser_path
+from tests.browsers import Opened, runtime_files, started
 from tests.clips import solid, write_clip
 from tests.conftest import PROJECT
 from tests.test_deploy import deploy_tiny
@@ -137,71 +136,15 @@ def test_packages_without_the_runtime_are_told(folder: Path, monkeypatch: pytest
 # ---- in a browser
 
 
+runtime = pytest.fixture(runtime_files, scope="module", name="runtime_files")
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Start a Chromium of this machine, whose camera shows what a file says."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    path = browser_path()
-    if path is None:
-        pytest.skip(f"no browser here (apt-get install chromium); looked for {', '.join(BROWSERS)}")
-    camera = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
-    write_bytes(camera, jpeg(tiny_project.picture(0, 5).repeat(10, 0).repeat(10, 1)) * 30)
-    arguments = ["--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stream"]
-    arguments += ["--use-fake-ui-for-media-stream", f"--use-file-for-fake-video-capture={camera}"]
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=path, args=arguments)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
-def runtime_files() -> dict[str, bytes]:
-    """Return LiteRT for browsers, from the project's own cache, or the registry."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(PROJECT)
-        try:
-            return try_page.runtime()
-        except PipelineError as error:
-            pytest.skip(f"no runtime for browsers: {error}")
-
-
-class Opened:
-    """A page in a browser, with all that it asked for and said on the console."""
-
-    def __init__(self, browser: Any, address: str, **options: Any) -> None:
-        self.page = browser.new_page(**options)
-        self.requests, self.said = list[str](), list[str]()
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.goto(address)
-        self.page.wait_for_selector("body[data-state]", timeout=120_000)
-
-    @property
-    def proof(self) -> str:
-        return str(self.page.text_content("#proof"))
-
-    def answers(self) -> list[float]:
-        """Return the probabilities of the first model, once it has said something."""
-        self.page.wait_for_selector(".model[data-probabilities]", timeout=60_000)
-        found: list[float] = json.loads(self.page.get_attribute(".model", "data-probabilities"))
-        return found
-
-    def forget(self) -> None:
-        self.page.evaluate("document.querySelectorAll('.model').forEach(one => delete one.dataset.probabilities)")
-
-    def settle(self, wanted: list[float]) -> None:
-        """Wait until the answers are right, but for a video's colours; its first frame may be black."""
-        for _ in range(100):
-            if self.answers() == pytest.approx(wanted, abs=0.05):
-                return
-            self.page.wait_for_timeout(200)
-        assert self.answers() == pytest.approx(wanted, abs=0.05)
-
-    def open(self, path: str) -> list[float]:
-        self.forget()
-        self.page.set_input_files("#file", path)
-        return self.answers()
+    """Start a browser whose camera shows one picture."""
+    frames = [tiny_project.picture(0, 5).repeat(10, 0).repeat(10, 1)] * 30
+    with started(tmp_path_factory.mktemp("camera") / "camera.mjpeg", frames) as found:
+        yield found
 
 
 @pytest.fixture
@@ -213,12 +156,6 @@ def opened(
     found = Opened(browser, (deployed / "models/try.html").as_uri(), viewport={"width": 390, "height": 844})
     yield found
     found.page.close()
-
-
-def jpeg(rgb: np.ndarray) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(rgb).save(content, "JPEG", quality=95)
-    return content.getvalue()
 
 
 def expected(rgb: np.ndarray) -> list[float]:
