@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import yaml
 from ai_edge_litert.interpreter import Interpreter
 
+from tests.browsers import Opened, runtime_files, started
 from tests.clips import write_clip
 from tests.conftest import PROJECT
 from tests.sandbox import Sandbox
@@ -101,6 +104,41 @@ def test_the_model_has_learned_to_tell_colours_apart(project: Sandbox) -> None:
         assert entry["data"]["accuracy"] > 0.6, name  # guessing gives 0.33
     sizes = [metrics[f"metrics/schemes/{scheme}.json"]["data"]["size_bytes"] for scheme in SCHEMES]
     assert sizes[0] > 3 * sizes[1]
+
+
+ALL_THAT_IS_SAID = """() => {
+  window.said = [];
+  for (const panel of document.querySelectorAll(".model")) {
+    const scheme = panel.querySelector("h2").textContent.split(",")[0], answer = panel.querySelector(".answer");
+    new MutationObserver(() => window.said.push([scheme, answer.textContent])).observe(answer, {childList: true});
+  }
+}"""
+
+
+def test_in_a_browser_the_camera_sees_a_take_and_nearly_every_frame_is_named_right(project: Sandbox) -> None:
+    """What a person does with the model first: look at the thing that was filmed, two schemes side by side."""
+    label = "chat tigré"  # so short a training tells the two others apart less surely
+    runtime_files()  # into this project's cache, or the test is skipped
+    shutil.copytree(PROJECT / ".cache/web", project.folder / ".cache/web", dirs_exist_ok=True)
+    frames = take(COLOURS[label], 10 * list(COLOURS).index(label))
+    with started(project.folder.parent / "camera.mjpeg", frames) as browser:
+        project.run("viewfinder", "try", "--no-open", "--beside", "int8")
+        opened = Opened(browser, (project.folder / "models/try.html").as_uri())
+        assert opened.proof.startswith("Answers as on the phone: ")
+        opened.page.evaluate(ALL_THAT_IS_SAID)
+        opened.page.click("#camera")
+        for _ in range(600):  # the page's policy lets no test wait inside it
+            opened.page.wait_for_timeout(200)
+            if len(answers := opened.page.evaluate("() => window.said")) >= 200:
+                break
+        assert len(answers) >= 200
+        said = Counter(map(tuple, answers))
+        opened.page.close()
+    for scheme in SCHEMES:
+        named = {answer: count for (one, answer), count in said.items() if one == scheme}
+        assert named.get(label, 0) >= 0.99 * sum(named.values()), named
+    assert opened.said == []
+    assert opened.requests[1:] == [url for url in opened.requests if url.startswith("blob:")]
 
 
 def test_a_second_run_runs_nothing(project: Sandbox) -> None:
