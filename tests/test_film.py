@@ -27,9 +27,9 @@ from pipeline.tools.film import certificate_for, lan_address
 from pipeline.tools.film_server import HEADER, new_secret, server
 from pipeline.tools.try_page import page
 from pipeline.video import sample_frames
-from tests.browsers import Opened
 from tests.clips import smooth, write_clip
 from tests.conftest import PROJECT
+from tests.opened_pages import Opened
 from tests.test_try import browser  # noqa: F401 - a fixture
 
 SECRET = "s3cret"

@@ -22,9 +22,9 @@ from pipeline.litert.interpreter import Model
 from pipeline.tools import try_page
 from pipeline.tools.cli import viewfinder
 from tests import tiny_project
-from tests.browsers import Opened, runtime_files, started
 from tests.clips import solid, write_clip
 from tests.conftest import PROJECT
+from tests.opened_pages import Opened, runtime_files, started
 from tests.test_deploy import deploy_tiny
 
 RUNTIME = {name: f"the {name}".encode() for name in ("litert", "loader", "wasm", "helpers")}
@@ -172,7 +172,7 @@ def test_in_a_browser_it_proves_itself_and_asks_nobody(opened: Opened) -> None:
     Image.fromarray(rgb).save("a.png")
     assert opened.open("a.png") == pytest.approx(expected(rgb), abs=1e-5)
     assert opened.page.text_content(".answer") == LABELS[int(np.argmax(expected(rgb)))]
-    assert [url for url in opened.requests if not url.startswith("blob:")] == [opened.requests[0]]  # the page itself
+    assert opened.asked == [opened.requests[0]]  # the page itself
     assert opened.said == []
 
 
