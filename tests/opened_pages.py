@@ -1,6 +1,5 @@
 """Pages in a browser: what tests open, and what they read in it."""
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,19 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline.errors import PipelineError
 from pipeline.files import write_bytes
+from pipeline.images.codec import encode_jpeg
 from pipeline.tools import try_page
 from tests.browsers import BROWSERS, browser_path
 from tests.conftest import PROJECT
-
-
-def jpeg(rgb: np.ndarray) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(rgb).save(content, "JPEG", quality=95)
-    return content.getvalue()
 
 
 @contextmanager
@@ -36,7 +29,7 @@ def started(camera: Path, frames: Sequence[np.ndarray]) -> Iterator[Any]:
     path = browser_path()
     if path is None:
         pytest.skip(f"no browser here (apt-get install chromium); looked for {', '.join(BROWSERS)}")
-    write_bytes(camera, b"".join(map(jpeg, frames)))
+    write_bytes(camera, b"".join(encode_jpeg(frame, quality=95) for frame in frames))
     arguments = ["--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stream"]
     arguments += ["--use-fake-ui-for-media-stream", f"--use-file-for-fake-video-capture={camera}"]
     with playwright.sync_playwright() as running:
