@@ -21,7 +21,8 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from pipeline.errors import ConfigurationError, InputError
-from pipeline.files import layout, write_text
+from pipeline.files import layout, write_bytes, write_text
+from pipeline.images.codec import encode_jpeg
 from pipeline.tools import film_store, try_page
 from pipeline.tools.film import certificate_for, lan_address
 from pipeline.tools.film_server import HEADER, new_secret, server
@@ -79,7 +80,7 @@ def post(label: str, body: Any, **headers: str) -> tuple[int, str]:
 
 def kept() -> list[Path]:
     """Return the takes that were not there before; nothing else may lie around."""
-    files = [path for path in Path().rglob("*") if path.is_file() and path.suffix in (".mp4", ".webm", ".part")]
+    files = [path for path in Path().rglob("*") if path.is_file() and path.suffix in (".mp4", ".webm", ".jpg", ".part")]
     before = {
         Path("clip.mp4"),
         *(layout.VIDEOS / name for name in ("cup/0.mp4", "rote Möhre/0.mp4", "rote Möhre/1.mp4")),
@@ -128,15 +129,27 @@ def test_a_label_that_is_no_folder_of_its_own(clip: bytes, label: str, found: st
     assert sorted(path.name for path in layout.VIDEOS.iterdir()) == ["cup", "rote Möhre"]
 
 
-def test_what_is_no_video_makes_no_label(clip: bytes) -> None:
+def test_a_photo_is_a_take_of_its_own(clip: bytes) -> None:
+    photo = encode_jpeg(smooth(1), quality=90)
+    status, text = post("cup", photo, **{"Content-Type": "image/jpeg"})
+    assert status == 201
+    (path,) = kept()
+    assert path.parent == layout.PHOTOS / "cup"
+    assert path.read_bytes() == photo
+    assert json.loads(text)["labels"] == {"cup": 2, "rote Möhre": 2, "_none": 0}
+
+
+@pytest.mark.parametrize(("media_type", "kind"), [("video/mp4", "video"), ("image/jpeg", "photo")])
+def test_what_is_no_video_and_no_photo_makes_no_label(clip: bytes, media_type: str, kind: str) -> None:
     for body in (b"", b"<script>", clip[: len(clip) // 2]):
-        status, text = post("new", body)
+        status, text = post("new", body, **{"Content-Type": media_type})
         assert status == 422
-        assert "the recording cannot be used" in text
+        assert f"this {kind} cannot be used" in text
         assert ".cache" not in text
     assert post("new", clip, **{"Content-Type": "text/html"})[0] == 415
     assert kept() == []
     assert not (layout.VIDEOS / "new").exists()
+    assert not (layout.PHOTOS / "new").exists()
 
 
 @pytest.mark.parametrize(
@@ -427,10 +440,46 @@ def test_in_a_browser_a_take_is_filmed_over_https(project: Path, lan: str, brows
     assert frames[-1].pts_seconds > 3
 
 
+@pytest.mark.slow
+def test_in_a_browser_a_file_that_is_shown_is_kept_under_the_label_that_is_touched(
+    project: Path,
+    browser: Any,  # noqa: F811
+) -> None:
+    """A video that the model named wrong: one touch on the right label; nothing is filmed, the camera stays off."""
+    command = Command("--port", free_port())
+    opened = Opened(browser, command.address)
+    page = opened.page
+    video, photo = Path("IMG_3.webm"), Path("IMG_4.jpg")
+    write_clip(video, [smooth(index) for index in range(20)], codec="libvpx-vp9")
+    write_bytes(photo, encode_jpeg(smooth(5), quality=90))
+    try:
+        assert page.text_content("#what") == "Film 5 seconds of …"
+        page.wait_for_selector("#labels button")
+        for path, label, told in ((video, 1, "rote Möhre has 3 takes now"), (photo, 0, "cup has 2 takes now")):
+            page.set_input_files("#file", str(path))
+            page.wait_for_selector(f"#what:has-text('Keep {path.name} as a take of …')")
+            assert page.text_content("#new button") == "Keep it"
+            page.locator("#labels button").nth(label).click()
+            page.wait_for_selector(f"#filmed:has-text('{told}')", timeout=60_000)
+            assert page.text_content("#what") == "Film 5 seconds of …"
+            assert page.is_hidden(
+                "#video"
+            )  # neither the file, which would be filmed under a second label, nor a camera
+        assert opened.said == []
+    finally:
+        page.close()
+        command.stop()
+    kept_photo, kept_video = (path for path in kept() if path not in (video, photo))
+    assert kept_photo.parent == layout.PHOTOS / "cup"
+    assert kept_photo.read_bytes() == photo.read_bytes()
+    assert kept_video.parent == layout.VIDEOS / "rote Möhre"
+    assert kept_video.read_bytes() == video.read_bytes()
+
+
 def test_a_recording_without_a_frame_is_refused(clip: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(film_store, "sample_frames", lambda *_args, **_named: iter(()))
     incoming = film_store.Incoming(".mp4")
-    with pytest.raises(InputError, match="a recording without a frame"):
+    with pytest.raises(InputError, match="this video cannot be used: it has no frame"):
         incoming.keep("cup")
     incoming.discard()
     assert kept() == []

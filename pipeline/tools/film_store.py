@@ -1,4 +1,4 @@
-"""Where takes that a phone films go: data/videos/<label>/, whole or not at all, and never over another."""
+"""Where takes that a phone sends go: the folder of their label, whole or not at all, and never over another."""
 
 import filecmp
 import json
@@ -14,11 +14,17 @@ from secrets import token_hex
 from pipeline.errors import InputError
 from pipeline.files import layout
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
+from pipeline.images.photos import read_photo
 from pipeline.takes.splits import FOLDERS_OF_PARTS, NONE
 from pipeline.video import sample_frames
 
-# What browsers record, by its media type.
-SUFFIXES = {"video/mp4": ".mp4", "video/webm": ".webm", "video/quicktime": ".mov"}
+# What browsers record, and files that they show, by media type.
+SUFFIXES = {
+    **{"video/mp4": ".mp4", "video/webm": ".webm", "video/quicktime": ".mov", "video/x-m4v": ".m4v"},
+    **{"video/x-matroska": ".mkv", "video/3gpp": ".3gp"},
+    **{"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/avif": ".avif", "image/bmp": ".bmp"},
+    **{"image/heic": ".heic", "image/heif": ".heif"},
+}
 
 _INCOMING = Path(".cache/film")  # not below data/, which DVC may be reading
 _MAX_LABEL_BYTES = 200
@@ -95,27 +101,28 @@ class Incoming:
         """Look at the whole take, and give it its place.
 
         Returns:
-            data/videos/<label>/<time>.<suffix>; or what is there with the same content: a phone that did not hear the
-            answer sends a take again.
+            data/videos/<label>/<time>.<suffix>, or data/photos/ for a photo, which is a take of its own; or what is
+            there with the same content: a phone that did not hear the answer sends a take again.
 
         Raises:
-            InputError: If it is no video that the pipeline reads.
+            InputError: If it is no video, or no photo, that the pipeline reads.
         """
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        frames = sample_frames(self.path, per_second=_CHECKED_FRAMES_A_SECOND, width_pixels=_CHECKED_WIDTH_PIXELS)
+        if self.path.suffix in PHOTO_SUFFIXES:
+            kind, look_at, videos_or_photos = "photo", _look_at_photo, layout.PHOTOS
+        else:
+            kind, look_at, videos_or_photos = "video", _look_at_video, layout.VIDEOS
         try:
-            num_frames = sum(1 for _ in frames)
+            look_at(self.path)
         except InputError as error:
             raise InputError(
-                found=f"the recording cannot be used: {error.found}".replace(str(self.path), "it"),
-                expected="a video that the pipeline reads",
-                remedy="film again; if it happens again, use another browser",
+                found=f"this {kind} cannot be used: {error.found}".replace(str(self.path), "it"),
+                expected=f"a {kind} that the pipeline reads",
+                remedy="send another; if it happens with all that you film here, use another browser",
             ) from error
-        if not num_frames:
-            raise InputError(found="a recording without a frame", expected="a few seconds", remedy="film again")
-        folder = layout.VIDEOS / label
+        folder = videos_or_photos / label
         folder.mkdir(parents=True, exist_ok=True)
         return _same_in(folder, self.path) or _placed(self.path, folder)
 
@@ -128,6 +135,16 @@ class Incoming:
 def clear() -> None:
     """Remove what an earlier server, which was killed, had begun to receive."""
     shutil.rmtree(_INCOMING, ignore_errors=True)
+
+
+def _look_at_video(path: Path) -> None:
+    frames = sample_frames(path, per_second=_CHECKED_FRAMES_A_SECOND, width_pixels=_CHECKED_WIDTH_PIXELS)
+    if not sum(1 for _ in frames):
+        raise InputError(found="it has no frame", expected="a few seconds", remedy="film again")
+
+
+def _look_at_photo(path: Path) -> None:
+    read_photo(path, width_pixels=_CHECKED_WIDTH_PIXELS)
 
 
 def _placed(source: Path, folder: Path) -> Path:

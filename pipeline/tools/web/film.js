@@ -1,12 +1,12 @@
-// Takes: five seconds of a label, sent to the computer that shows this page.
+// Takes: five seconds of a label, or the file that is shown, sent to the computer that shows this page.
 
-const film = Object.fromEntries(["film", "labels", "new", "name", "filmed", "again", "advice"].map(id => [id, document.getElementById(id)]));
+const film = Object.fromEntries(["film", "what", "labels", "new", "name", "filmed", "again", "advice"].map(id => [id, document.getElementById(id)]));
 const SECONDS = 5;
 const NONE = "_none";
 // The first that the browser records; all of them are read by the pipeline.
 const TYPES = ["video/mp4;codecs=avc1.42E01F", "video/mp4", "video/webm;codecs=vp9", "video/webm;codecs=vp8", "video/webm"];
 const NEXT = ["in another place", "in other light", "from nearer", "from farther away", "from another side"];
-let waiting = null, numFilmed = 0;
+let waiting = null, isBusy = false, numFilmed = 0;
 
 function nameOf(label) {
   return label === NONE ? "none of them" : label;
@@ -27,7 +27,7 @@ function showLabels({labels, advice}) {
     told.className = "count";
     told.textContent = count === 1 ? "1 take" : `${count} takes`;
     button.append(told);
-    button.onclick = () => filmTake(label, button);
+    button.onclick = () => alone(() => takeFor(label, button));
     return button;
   }));
   film.advice.replaceChildren(...advice.map(sentence => {
@@ -51,10 +51,27 @@ function record(stream, seconds) {
   });
 }
 
-async function filmTake(label, button) {
-  if (isFilming) return;
+/** Do one thing at a time: a touch in the meantime does nothing. */
+async function alone(work) {
+  if (isBusy) return;
+  isBusy = true;
+  try {
+    await work();
+  } finally {
+    isBusy = false;
+  }
+}
+
+/** Send the file that is shown as a take of a label; film one if none is. */
+async function takeFor(label, button) {
   if (waiting) await send(); // one at a time: none is given up for the next
   if (waiting) return;
+  if (shownFile) waiting = {label, blob: shownFile};
+  else await filmTake(label, button);
+  if (waiting) await send();
+}
+
+async function filmTake(label, button) {
   if (!element.video.srcObject) await startCamera();
   const stream = element.video.srcObject;
   if (!stream) return;
@@ -80,7 +97,6 @@ async function filmTake(label, button) {
     buttons.forEach((one, index) => (one.disabled = before[index]));
     button.classList.remove("filming");
   }
-  if (waiting) await send();
 }
 
 /** Send the take that waits; it is kept until the computer has it. */
@@ -101,6 +117,7 @@ async function send() {
   }
   if (response.status === 201) {
     waiting = null;
+    if (blob === shownFile) leave(); // under a second label, it would be in doubt
     const state = JSON.parse(text);
     showLabels(state);
     const count = state.labels[label];
@@ -115,9 +132,13 @@ async function send() {
 film.new.onsubmit = event => {
   event.preventDefault();
   const label = film.name.value.trim();
-  if (label) filmTake(label, film.new.querySelector("button"));
+  if (label) alone(() => takeFor(label, film.new.querySelector("button")));
 };
-film.again.onclick = send;
+film.again.onclick = () => alone(send);
+element.stage.addEventListener("shown", () => {
+  film.what.textContent = shownFile ? `Keep ${shownFile.name} as a take of …` : `Film ${SECONDS} seconds of …`;
+  film.new.querySelector("button").textContent = shownFile ? "Keep it" : "Film it";
+});
 addEventListener("beforeunload", event => waiting && event.preventDefault());
 film.film.hidden = false;
 showLabels(await (await fetch("takes")).json());

@@ -19,7 +19,7 @@ document.addEventListener("dragleave", () => element.stage.classList.remove("ove
 document.addEventListener("drop", event => {
   event.preventDefault();
   element.stage.classList.remove("over");
-  if (event.dataTransfer.files.length && panels.length && !isFilming) openFile(event.dataTransfer.files[0]);
+  if (event.dataTransfer.files.length && !element.open.disabled) openFile(event.dataTransfer.files[0]);
 });
 
 try {
@@ -27,7 +27,7 @@ try {
   for (const model of about.models) panels.push(new Panel(await Classifier.load(litert, model)));
   const factor = await prove();
   element.camera.disabled = false;
-  element.open.disabled = !panels.length;
+  element.open.disabled = !panels.length && !about.film;
   document.body.dataset.state = "ready";
   document.body.dataset.factor = String(factor);
 } catch (error) {

@@ -9,7 +9,7 @@ const SPOKEN_MILLISECONDS = 1500; // between two answers that a screen reader is
 
 const scratch = document.createElement("canvas");
 const WIDTH = about.film ? 1280 : 640; // what is filmed should be as good as what the phone's own camera films
-let panels = [], source = null, spokenAt = 0, spoken = "", facing = "environment", isFilming = false;
+let panels = [], source = null, shownFile = null, spokenAt = 0, spoken = "", facing = "environment", isFilming = false;
 
 function tellTrouble(text) {
   element.trouble.textContent = text;
@@ -92,7 +92,14 @@ async function showAll(image) {
 
 // ---- what is seen
 
+/** Tell which file is shown, if it is one. */
+function setShownFile(file) {
+  shownFile = file;
+  element.stage.dispatchEvent(new Event("shown"));
+}
+
 function leave() {
+  setShownFile(null);
   source?.stop();
   source = null;
   element.video.pause();
@@ -156,6 +163,7 @@ async function openFile(file) {
     follow(() => URL.revokeObjectURL(address));
     try {
       await element.video.play();
+      setShownFile(file);
     } catch {
       leave();
       tellTrouble(`This browser cannot play ${file.name}.`);
@@ -169,6 +177,7 @@ async function openFile(file) {
     element.picture.getContext("2d").drawImage(bitmap, 0, 0);
     element.hint.hidden = true;
     element.picture.hidden = false;
+    setShownFile(file);
     await showAll(pixelsOf(bitmap, bitmap.width, bitmap.height));
   } catch {
     leave();
