@@ -39,11 +39,11 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: requirements.lock | $(VENV)/bin/python
 	@echo "make: installing into $(VENV), 3.1 GB; this takes a few minutes"
-	$(PIP_INSTALL) --progress-bar on --require-hashes -r requirements.lock
+	$(PIP_INSTALL) --progress-bar on --no-deps --require-hashes -r requirements.lock
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
-	$(PIP_INSTALL) --progress-bar on --require-hashes -r requirements-dev.lock
+	$(PIP_INSTALL) --progress-bar on --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
 # The project itself, as it lies here, with what is installed already: no network.

@@ -8,6 +8,7 @@ from pathlib import Path
 # Where a distribution is not called like what is imported from it.
 DISTRIBUTIONS: Mapping[str, str] = {
     "PIL": "pillow",
+    "cv2": "opencv-python-headless",
     "google": "protobuf",
     "hydra": "hydra-core",
     "ruamel": "ruamel-yaml",

@@ -1,5 +1,6 @@
 """Makes varied copies of one take's frames."""
 
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -31,15 +32,15 @@ def augment_take(take: Take, sha256: str, config: AugmentConfig) -> pa.RecordBat
     used = set(take.indices_of_parts(num_rows_of(path)).tolist())
     rows = (row for index, row in enumerate(read_unchanged(path, sha256)) if index in used)
 
-    def augmented(row_and_copy: tuple[dict[str, Any], int]) -> dict[str, Any]:
-        row, copy = row_and_copy
-        return row | {"copy": copy, "image": augment_image(row["image"], row["frame_id"], copy, config)}
+    def copies_of(row: dict[str, Any]) -> list[dict[str, Any]]:
+        images = augment_image(row["image"], row["frame_id"], config)
+        return [row | {"copy": copy, "image": image} for copy, image in enumerate(images, start=1)]
 
-    copies = ((row, copy) for row in rows for copy in range(1, config.copies + 1))
-    return reader_of(map_frames(augmented, copies), AUGMENTED)
+    return reader_of(chain.from_iterable(map_frames(copies_of, rows)), AUGMENTED)
 
 
-def augment_image(image: bytes, frame_id: str, copy: int, config: AugmentConfig) -> bytes:
-    """Make one copy of one frame, JPEG to JPEG; equal arguments give equal bytes."""
-    transformation = draw(config, generator_of(frame_id, copy))
-    return encode_jpeg(apply(transformation, decode_jpeg(image)), quality=transformation.jpeg_quality)
+def augment_image(image: bytes, frame_id: str, config: AugmentConfig) -> list[bytes]:
+    """Make the copies of one frame, JPEG to JPEG; equal arguments give equal bytes."""
+    frame = decode_jpeg(image)
+    drawn = [draw(config, generator_of(frame_id, copy)) for copy in range(1, config.copies + 1)]
+    return [encode_jpeg(apply(one, frame), quality=one.jpeg_quality) for one in drawn]
