@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from pipeline.config.evaluate import EvaluateConfig, EvaluateStage
 from pipeline.errors import PipelineError
@@ -65,7 +66,7 @@ def write_model(scheme: str, *, swap: bool = False) -> None:
 def predictions(actual: list[int], probabilities: list[list[float]], takes: list[str] | None = None) -> Predictions:
     num = len(actual)
     return Predictions(
-        labels=("a", "b", "c")[: len(probabilities[0])],
+        labels=("a", "b", "c", "d", "e")[: len(probabilities[0])],
         takes=tuple(takes or [f"t{i}" for i in range(num)]),
         frame_ids=tuple(map(str, range(num))),
         actual=np.array(actual),
@@ -196,6 +197,21 @@ def test_metrics_of_a_case_worked_out_by_hand() -> None:
         "b": {"precision": pytest.approx(2 / 3), "recall": 1.0, "f1": pytest.approx(0.8)},
     }
     assert metrics["macro_f1"] == pytest.approx((2 / 3 + 0.8) / 2)
+
+
+def test_the_usual_definitions() -> None:
+    """Against scikit-learn, which takes half a second to import."""
+    generator = np.random.default_rng(0)
+    actual, predicted = generator.integers(0, 4, 60), generator.integers(0, 4, 60)
+    predicted[predicted == 3] = 0  # one label is never predicted
+    model = predictions(actual.tolist(), np.eye(5)[predicted].tolist())  # and one neither shown nor predicted
+    every = list(range(5))
+    expected = precision_recall_fscore_support(actual, predicted, labels=every, zero_division=0.0)
+    per_class = score(model, model, num_bins=10)["per_class"]
+    for index, found in enumerate(per_class.values()):  # type: ignore[attr-defined]
+        assert list(found.values()) == pytest.approx([values[index] for values in expected[:3]])
+    counts = model.confusion()["num_frames"].to_numpy().reshape(5, 5)
+    assert np.array_equal(counts, confusion_matrix(actual, predicted, labels=every))
 
 
 def test_held_out_frames_of_a_take_vote_and_confidence_breaks_ties() -> None:

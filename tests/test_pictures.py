@@ -203,7 +203,7 @@ def test_a_persons_own_settings_change_nothing(monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture
 def fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FontEntry]]:
     """This machine's fonts besides the usual one: none, unless a test adds some."""
-    entries: list[FontEntry] = []
+    entries = [entry for entry in fontManager.ttflist if entry.name == canvas._FONT]
     monkeypatch.setattr(fontManager, "ttflist", entries)
     canvas._family_with.cache_clear()
     yield entries

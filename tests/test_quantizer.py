@@ -10,11 +10,13 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litert_quantizer import quantizer
+from litert_quantizer.calibrator import CalibrationMode
 from omegaconf import OmegaConf
 
 from pipeline.config.quantization import ALGORITHMS, QuantizationConfig
 from pipeline.errors import ConfigurationError, InputError, PipelineError
 from pipeline.files import sha256_of_bytes
+from pipeline.litert import quantizer as quantizer_module
 from pipeline.litert.flatbuffer import read_model
 from pipeline.litert.interpreter import Model
 from pipeline.litert.model_file import check_builtin, check_scheme, operators
@@ -286,3 +288,39 @@ def test_dead_channels_stay_dead():
 
 def test_the_algorithms_that_a_scheme_may_name_are_the_quantizers() -> None:
     assert tuple(algorithm.value for algorithm in quantizer.AlgorithmName) == ALGORITHMS
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int16"])
+def test_the_profiler_tells_the_ranges_of_all_tensors(scheme, calibration, monkeypatch):
+    """Quick calibration and that which looks at every tensor give the same bytes."""
+    observed, modes = quantizer_module._observed, []
+
+    def observe(content, recipe, shown, num_threads, mode):
+        modes.append(mode)
+        return observed(content, recipe, shown, num_threads, mode)
+
+    monkeypatch.setattr(quantizer_module, "_observed", observe)
+    quick = quantize(backbone(), SCHEMES[scheme], calibration)
+    assert modes[-1] is CalibrationMode.CALIBRATION_PROFILER_BASED
+
+    def observe_slowly(content, recipe, shown, num_threads, _mode):
+        return observed(content, recipe, shown, num_threads, CalibrationMode.CALIBRATION_PRESERVE_ALL_TENSORS)
+
+    monkeypatch.setattr(quantizer_module, "_observed", observe_slowly)
+    assert quantize(backbone(), SCHEMES[scheme], calibration) == quick
+
+
+def test_a_tensor_that_the_profiler_does_not_see_is_looked_at(calibration, monkeypatch):
+    observed, quick = quantizer_module._observed, quantize(backbone(), SCHEMES["int8"], calibration)
+    modes = []
+
+    def observe(content, recipe, shown, num_threads, mode):
+        modes.append(mode)
+        found = observed(content, recipe, shown, num_threads, mode)
+        if mode is CalibrationMode.CALIBRATION_PROFILER_BASED:
+            found.popitem()
+        return found
+
+    monkeypatch.setattr(quantizer_module, "_observed", observe)
+    assert quantize(backbone(), SCHEMES["int8"], calibration) == quick
+    assert modes[-1] is CalibrationMode.CALIBRATION_PRESERVE_ALL_TENSORS

@@ -78,7 +78,7 @@ def _module(name: str) -> _Module:
     except (OSError, ValueError, SyntaxError) as error:
         raise _unreadable(str(path), error) from error
     imported = _graph().find_modules_directly_imported_by(name)
-    return _Module(digest, frozenset({*imported, *_named_at_run_time(ast.parse(source))}))
+    return _Module(digest, frozenset({*imported, *_named_at_run_time(source)}))
 
 
 def _unreadable(path: str, error: Exception) -> ConfigurationError:
@@ -89,9 +89,9 @@ def _unreadable(path: str, error: Exception) -> ConfigurationError:
     )
 
 
-def _named_at_run_time(tree: ast.AST) -> Iterator[str]:
+def _named_at_run_time(source: str) -> Iterator[str]:
     """Yield the modules that calls of `import_module` with a name that begins with a constant may mean."""
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(source)) if "import_module" in source else ():
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
             first = node.args[0].values[0] if isinstance(node.args[0], ast.JoinedStr) else node.args[0]
             prefix = first.value if isinstance(first, ast.Constant) else None

@@ -4,11 +4,13 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from litert_quantizer import calibrator, qtyping, quantizer, recipe_manager
+from litert_quantizer import qtyping, quantizer, recipe_manager
+from litert_quantizer.calibrator import CalibrationMode, Calibrator
 from litert_quantizer.utils import qsv_utils
 
 from pipeline.config.quantization import QuantizationConfig
@@ -111,14 +113,33 @@ def _ranges(
     it clips what few pictures reach, and depends on their order. Relative feature error of EfficientNet-Lite0 on 24
     held-out pictures: after 100 pictures in three orders 0.193 to 0.219 with it, 0.205 in any order without; after 22
     pictures 0.281 with it, 0.199 without.
+
+    LiteRT's profiler tells both of each operator's output in a fifth of the time that it takes to look at all tensors.
+    It sees what a delegate runs; whether that is all is asked with the first picture.
     """
-    observer = calibrator.Calibrator(content, num_threads=num_threads, qsv_update_func=qsv_utils.min_max_update)
+    pictures = iter(calibration)
+    first = _at_least_one(list(islice(pictures, 1)))
+    every = _observed(content, recipe, first, num_threads, CalibrationMode.CALIBRATION_PRESERVE_ALL_TENSORS)
+    profiled = _observed(content, recipe, first, num_threads, CalibrationMode.CALIBRATION_PROFILER_BASED)
+    sees_all = all(name in profiled and profiled[name] == found for name, found in every.items())
+    mode = CalibrationMode.CALIBRATION_PROFILER_BASED if sees_all else CalibrationMode.CALIBRATION_PRESERVE_ALL_TENSORS
+    return _observed(content, recipe, chain(first, pictures), num_threads, mode)
+
+
+def _observed(
+    content: bytes, recipe: Any, pictures: Iterable[npt.NDArray[np.uint8]], num_threads: int, mode: CalibrationMode
+) -> dict[str, Any]:
+    """Return the smallest and the largest value of each float tensor over some pictures, float32 [1] each."""
+    observer = Calibrator(content, num_threads, mode, qsv_utils.min_max_update)
     signature, input_name = _signature(content)
-    for picture in calibration:
+    for picture in pictures:
         # one by one: it makes a list of what it is given, and keeps it
         observer.calibrate({signature: [{input_name: picture[np.newaxis]}]}, recipe)
-    ranges: dict[str, Any] = observer.get_model_qsvs()
-    return _at_least_one(ranges)
+    return {
+        name: {bound: np.asarray(found[bound], np.float32).reshape(1) for bound in ("min", "max")}
+        for name, found in observer.get_model_qsvs().items()
+        if np.issubdtype(np.asarray(found["min"]).dtype, np.floating)  # not the input's: pixels are 0 to 255
+    }
 
 
 def _at_least_one(measured: Measured) -> Measured:

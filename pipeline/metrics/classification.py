@@ -1,11 +1,11 @@
 """How good a classifier is, from its probabilities."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 CROSSVAL = "crossval"  # what leading figures come from, if it is not the test part
 
@@ -62,9 +62,22 @@ class Predictions:
     def confusion(self) -> pd.DataFrame:
         """Return a row for each pair of labels: actual, predicted, num_frames."""
         every = range(len(self.labels))
-        counts = confusion_matrix(self.actual, self.predicted, labels=list(every))
+        counts = count_pairs(self.actual, self.predicted, every)
         rows = [(self.labels[a], self.labels[p], int(counts[a, p])) for a in every for p in every]
         return pd.DataFrame(rows, columns=["actual", "predicted", "num_frames"])
+
+
+def count_pairs(actual: npt.ArrayLike, predicted: npt.ArrayLike, every: Sequence[str] | range) -> npt.NDArray[np.int64]:
+    """Return the confusion matrix: how many frames of each label get which, int64 [num_labels, num_labels].
+
+    Args:
+        actual: Label of each frame, the matrix's rows.
+        predicted: Likewise, its columns.
+        every: All labels, in the matrix's order.
+    """
+    pairs = pd.crosstab(np.asarray(actual), np.asarray(predicted))
+    counts: npt.NDArray[np.int64] = pairs.reindex(index=list(every), columns=list(every), fill_value=0).to_numpy()
+    return counts
 
 
 def score(predictions: Predictions, reference: Predictions, *, num_bins: int) -> dict[str, object]:
@@ -81,10 +94,10 @@ def score(predictions: Predictions, reference: Predictions, *, num_bins: int) ->
         accuracy_drop (all fractions but log_loss, which is in nats), per_class.<label>.{precision,recall,f1},
         num_test_frames, num_test_takes.
     """
-    every = list(range(len(predictions.labels)))
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        predictions.actual, predictions.predicted, labels=every, zero_division=0.0
-    )
+    counts = count_pairs(predictions.actual, predictions.predicted, range(len(predictions.labels)))
+    right, num_actual, num_predicted = np.diag(counts), counts.sum(1), counts.sum(0)
+    recall, precision = right / np.maximum(num_actual, 1), right / np.maximum(num_predicted, 1)
+    f1 = 2 * right / np.maximum(num_actual + num_predicted, 1)
     accuracy = _accuracy(predictions)
     return {
         "accuracy": accuracy,

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
+from pipeline.metrics.classification import count_pairs
 from pipeline.pictures.canvas import BLUE, DARK, GREY, RED, new_figure, num_letters, short, style, to_png
 
 _LETTER_INCHES = 0.085  # width of a letter of a label, on average
@@ -37,7 +37,7 @@ def confusion_matrices(tables: Mapping[str, pd.DataFrame], labels: Sequence[str]
         figure = new_figure(len(tables) * width + longest + 0.6, height + 1.3)
         axes = figure.subplots(1, len(tables), squeeze=False, sharey=True)[0]
         for place, (title, table) in zip(axes, tables.items(), strict=True):
-            counts = confusion_matrix(table["actual"], table["predicted"], labels=list(labels))
+            counts = count_pairs(table["actual"], table["predicted"], labels)
             _draw(place, counts, names, is_narrow=longest > cell)
             right = (table["actual"] == table["predicted"]).mean()
             place.set_title(f"{title}\n{right:.1%} of {len(table):,} frames right")
@@ -55,14 +55,10 @@ def _draw(axes: Axes, counts: npt.NDArray[np.int64], names: Sequence[str], *, is
     """Draw one matrix, int64 [num_labels, num_labels]: frames by actual (row) and predicted label (column)."""
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     depths = np.sqrt(shares)  # so that small errors are seen
-    ConfusionMatrixDisplay(np.where(np.eye(len(names), dtype=bool), depths, -depths), display_labels=names).plot(
-        ax=axes,
-        include_values=False,  # they would be the depths, in all cells
-        cmap=_ERRORS_AND_RIGHT,
-        im_kw={"vmin": -1, "vmax": 1},
-        colorbar=False,
-        xticks_rotation=90 if is_narrow else 0,
-    )
+    signed = np.where(np.eye(len(names), dtype=bool), depths, -depths)
+    axes.imshow(signed, cmap=_ERRORS_AND_RIGHT, vmin=-1, vmax=1, interpolation="nearest")
+    axes.set_xticks(range(len(names)), names, rotation=90 if is_narrow else 0)
+    axes.set_yticks(range(len(names)), names)
     size = 8 + 3 * (_cell_inches(len(names)) - 0.44) / 0.66
     for row, column in zip(*np.nonzero(counts), strict=True):
         count, share = counts[row, column], shares[row, column]
