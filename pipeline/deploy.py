@@ -35,6 +35,7 @@ from pipeline.litert.interpreter import Model
 from pipeline.litert.probes import probes
 from pipeline.metrics.predictions import read_predictions
 from pipeline.metrics.probabilities import named
+from pipeline.processes.workers import num_workers
 from pipeline.takes.single_frame import read_frame
 from pipeline.takes.sources import files_in
 from pipeline.takes.staging import staged
@@ -58,7 +59,8 @@ def deploy(config: DeployStage) -> None:
         write_bytes(staging / "model.tflite", shipped_model(config))
         shutil.copyfile(layout.labels(config.deploy), staging / "labels.txt")
         threshold = read_head(layout.head(config.deploy)).threshold
-        answer = _answer_of(Model((staging / "model.tflite").read_bytes()), config.resize)
+        model = Model((staging / "model.tflite").read_bytes(), num_workers())
+        answer = _answer_of(model, config.resize)
         write_golden(staging, golden_pictures(config, answer, threshold), answer, threshold)
         write_text(staging / "manifest.json", _json(manifest(config, staging, metrics, threshold)))
     write_text(layout.DEPLOYED_METRICS, _json(metrics))
