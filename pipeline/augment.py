@@ -33,14 +33,15 @@ def augment(config: AugmentStage) -> None:
 
 
 def _job(take: Take, config: AugmentConfig) -> TakeJob:
-    sha256 = sha256_of_file(layout.FRAMES / take.table)
+    source = layout.FRAMES / take.table
+    sha256 = sha256_of_file(source)
     depends_on = {
         "frames": sha256,
         "blocks": [(block.start, block.end) for block in take.blocks],
         "settings": asdict(config),
     }
     compute = partial(augment_take, take, sha256, config)
-    return TakeJob.of(f"{take.label}/{take.name}", take.table, compute, depends_on)
+    return TakeJob.of(f"{take.label}/{take.name}", take.table, compute, depends_on, reads=[source])
 
 
 def main() -> None:

@@ -6,8 +6,10 @@ files would cost DVC more than the decoding.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 
 from pipeline.config.application import run_stage
 from pipeline.config.frames import FramesConfig, FramesStage
@@ -58,13 +60,14 @@ def check_parts(takes: list[Take]) -> None:
 def _job(take: Take, config: FramesConfig) -> TakeJob:
     settings = asdict(config)
     if take.path.is_dir() or is_photo(take.path):
-        files = Source(take.label, take.path).files
+        files: Sequence[Path] = Source(take.label, take.path).files
         compute = partial(frames_of_photos, take.path, files, take.sha256, config)
         del settings["per_second"]  # photos have no time
     else:
+        files = [take.path]
         compute = partial(frames_of_video, take.path, take.sha256, config)
     depends_on = {"take": take.sha256, "settings": settings}
-    return TakeJob.of(f"{take.label}/{take.name}", take.table, compute, depends_on)
+    return TakeJob.of(f"{take.label}/{take.name}", take.table, compute, depends_on, reads=files)
 
 
 def _parts_with_frames(take: Take) -> set[str]:

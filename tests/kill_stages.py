@@ -71,6 +71,11 @@ def long_stages(engine: EngineConfig) -> Stages:
 STAGES = long_stages(tiny_project.ENGINE)
 
 
+def named_after(path: Path, _name: str) -> pa.RecordBatchReader:
+    """Return a table that depends on a file's content alone."""
+    return table(path.read_text(encoding="utf-8")).to_reader()
+
+
 def assemble_tiny() -> None:
     """Put a head that was never trained on the backbone, sparing TensorFlow."""
 

@@ -6,14 +6,23 @@ import logging
 import os
 import pickle
 import re
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -27,13 +36,15 @@ from pipeline.config.frames import FramesStage
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.files import layout, write_bytes
 from pipeline.images.codec import encode_jpeg
+from pipeline.keys.processor import PROCESSOR, processor_features
 from pipeline.per_take.bottlenecks import FeatureExtractor
+from pipeline.per_take.frames import frames_of_video
 from pipeline.processes.workers import map_frames, num_workers
 from pipeline.takes import ray_engine
 from pipeline.takes.cache import cache_folder
 from pipeline.takes.engines import Engine, engine_of
 from pipeline.takes.jobs import TakeJob
-from pipeline.takes.ray_engine import RayEngine, compute_in
+from pipeline.takes.ray_engine import RayEngine, compute_sent
 from pipeline.takes.tables import to_parquet
 from tests import kill_stages, tiny_models, tiny_project
 from tests.conftest import PROJECT
@@ -130,17 +141,63 @@ def test_ray_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         engine_of(RAY)
 
 
-def test_a_worker_process_works_in_the_projects_folder(
-    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    (folder / "out").mkdir()
-    assert compute_in(str(folder), job("cup/1"), Path("out")) is None
-    assert Path.cwd() == folder
-    assert Path("out/cup/1.parquet").read_bytes() == to_parquet(table("cup/1"))
-    outcome = pickle.loads(pickle.dumps(compute_in(str(folder), job("a", broken), Path("out"))))  # as it comes back
+def sent(one: TakeJob, *contents: bytes) -> Any:
+    """Return what a worker makes of a job, and of what is sent with it."""
+    parts = list[bytes]()
+    file = io.BytesIO()
+    ray_engine._Pickler(file, parts).dump(one)
+    return compute_sent(file.getvalue(), len(parts), *parts, *(np.frombuffer(one, np.uint8) for one in contents))
+
+
+def test_a_worker_has_what_was_sent_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    path = layout.VIDEOS / "cup/1.mp4"
+    one = replace(job("cup/1", partial(kill_stages.named_after, path)), reads=(path,))
+    assert sent(one, b"content").tobytes() == to_parquet(table("content"))
+    outcome = pickle.loads(pickle.dumps(sent(job("a", broken))))  # as it comes back
     assert isinstance(outcome, PipelineError)
     assert (outcome.found, outcome.expected, outcome.remedy) == ("a is broken", "a video", "film it again")
+    assert list(tmp_path.iterdir()) == []
+    assert Path.cwd() == tmp_path
+
+
+def test_what_is_large_is_put_into_the_store_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ray:
+        put = staticmethod(len)
+
+    monkeypatch.setattr(ray_engine, "ray", Ray)
+    store, backbone = ray_engine._Store(), bytes(range(256)) * 8192
+    features = FeatureExtractor(backbone, "stretch")
+    jobs = [TakeJob(name, Path(name), "", partial(features.table, Path(name), "")) for name in ("a", "b")]
+    packed = [store.packed(one) for one in jobs]
+    assert [shared for _, shared in packed] == [[len(backbone)], [len(backbone)]]
+    assert len(store._put) == 1
+    assert max(len(pickled) for pickled, _ in packed) < 2000
+
+
+def keyed() -> TakeJob:
+    """Return a job of the pipeline's own."""
+    compute = partial(frames_of_video, Path("1.mp4"), "", kill_stages.FRAMES)
+    return TakeJob.of("cup/1", Path("cup/1.parquet"), compute, {PROCESSOR: processor_features()}, reads=[Path("1.mp4")])
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"versions": {"pillow": "1.0"}}, rf"pillow {version('pillow')} instead of 1.0\n"),
+        ({"versions": {"nothing": "1.0"}}, r"nothing not installed instead of 1.0\n"),
+        ({"depends_on": {PROCESSOR: "another"}}, r"a processor of another kind, on which"),
+        ({"key": "0" * 64}, r"other code of the pipeline\n"),
+    ],
+)
+def test_a_machine_that_would_give_other_bytes_is_refused(change: dict[str, Any], found: str) -> None:
+    """Its results would be kept, here and everywhere, under a key that says otherwise."""
+    outcome = sent(replace(keyed(), **change), b"")
+    assert isinstance(outcome, ConfigurationError)
+    assert re.search(rf"the machine \S+ of the cluster has {found}", str(outcome))
+    unchanged = sent(keyed(), b"")
+    assert not isinstance(unchanged, ConfigurationError)
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +287,84 @@ def test_a_stage_from_the_command_line_starts_its_own_cluster(folder: Path) -> N
     kill_stages.remove(cache_folder())
     kill_stages.STAGES["frames"][0]()
     assert kill_stages.digest(layout.FRAMES) == on_ray
+
+
+@contextmanager
+def cluster_without_the_project(environment: dict[str, str], *hidden: Path) -> Iterator[str]:
+    """Start a cluster whose workers run where folders are hidden: another root, as on another machine.
+
+    The first node has no processor to lend; the second lives in a mount namespace in which these folders are empty.
+    """
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mount namespaces need root")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    ray = str(Path(sys.executable).parent / "ray")
+    usual = ["--disable-usage-stats", "--block"]
+    head = [ray, "start", "--head", f"--port={address.split(':')[1]}", "--num-cpus=0", "--include-dashboard=false"]
+    mounts = " && ".join(f"mount -t tmpfs none '{path}'" for path in hidden)
+    node = f"cd / && {mounts} && exec '{ray}' start --address={address} --num-cpus=2 {' '.join(usual)}"
+    started = list[subprocess.Popen[bytes]]()
+    try:
+        for command in ([*head, *usual], ["unshare", "--mount", "sh", "-c", node]):
+            started.append(
+                subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            )
+            time.sleep(5)
+        yield address
+    finally:
+        for process in reversed(started):
+            process.terminate()
+            process.wait(60)
+
+
+@pytest.mark.slow
+@needs_ray
+def test_the_work_travels_to_machines_without_the_project(folder: Path) -> None:
+    """Two nodes, one of them amid a take when its worker is killed; not even the code lies where the takes are made."""
+    kill_stages.make_clips(num_frames=60)
+    write_bytes(layout.backbone("float32"), tiny_models.backbone())
+    hidden = [folder, *(PROJECT / name for name in ("pipeline", "conf", "tests"))]
+    outputs = [path for _, paths in kill_stages.STAGES.values() for path in paths]
+    for run, _ in kill_stages.STAGES.values():
+        run()
+    expected = {path: kill_stages.digest(path) for path in outputs}
+    for path in (*outputs, cache_folder()):
+        kill_stages.remove(path)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 64, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    with cluster_without_the_project(environment, *hidden) as address:
+        killed = kill_one_worker()
+        stages = f"kill_stages.long_stages(EngineConfig('ray', 2, '{address}', 3))"
+        imports = "from pipeline.config.engine import EngineConfig; from tests import kill_stages"
+        done = subprocess.run(
+            [sys.executable, "-c", f"{imports}; [run() for run, _ in {stages}.values()]"],
+            env=environment | {"PYTHONPATH": str(PROJECT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert killed.result(60)
+    assert "frames: 4 takes computed, 0 reused" in done.stderr
+    assert {path: kill_stages.digest(path) for path in outputs} == expected
+    assert None not in expected.values()
+
+
+def kill_one_worker() -> Future[bool]:
+    """Wait in a thread for a worker that is amid a take, and kill it."""
+
+    def kill() -> bool:
+        for _ in range(6000):
+            for process in psutil.process_iter(["cmdline"]):
+                if (process.info["cmdline"] or [""])[0].startswith("ray::compute_sent"):
+                    process.kill()
+                    return True
+            time.sleep(0.01)
+        return False
+
+    return ThreadPoolExecutor(1).submit(kill)
 
 
 def test_a_cluster_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

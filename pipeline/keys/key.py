@@ -28,10 +28,15 @@ def key_of(compute: Callable[..., Any], depends_on: Mapping[str, object]) -> str
     parts = {
         "function": name_of(compute),
         "code": usage.modules,
-        "libraries": installed_versions(usage.libraries),
+        "libraries": versions_for(compute),
         "depends_on": depends_on,
     }
     return hash_of(parts)
+
+
+def versions_for(compute: Callable[..., Any]) -> dict[str, str]:
+    """Return the version of each library whose version a key holds, by its distribution."""
+    return installed_versions(usage_of(module_of(compute)).libraries)
 
 
 def hash_of(parts: Mapping[str, object]) -> str:

@@ -6,6 +6,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+PROCESSOR = "processor"  # under which keys hold it
+
 _CPUINFO = Path("/proc/cpuinfo")
 _X86_LINE, _ARM_LINE = "flags", "Features"
 _X86_ARITHMETIC = ("amx", "avx", "f16c", "fma", "sse", "ssse")  # how the flags begin that kernels are chosen by

@@ -109,11 +109,12 @@ def _is_local(name: str) -> bool:
 
 
 def _path_of(name: str) -> Path:
-    folder = _package_folder().joinpath(*name.split(".")[1:])
+    folder = package_folder().joinpath(*name.split(".")[1:])
     return folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
 
 
-def _package_folder() -> Path:
+def package_folder() -> Path:
+    """Return where the package lies that this process runs."""
     spec = find_spec(PACKAGE)
     locations: Iterable[str] = spec.submodule_search_locations or () if spec else ()
     return Path(next(iter(locations)))

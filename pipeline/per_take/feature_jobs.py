@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.files import layout, sha256_of_bytes, sha256_of_file
-from pipeline.keys.processor import processor_features
+from pipeline.keys.processor import PROCESSOR, processor_features
 from pipeline.per_take.bottlenecks import FeatureExtractor
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.rows import STRANGERS_TABLE
@@ -51,7 +51,8 @@ def strangers_job(folder: Path, features: FeatureExtractor) -> TakeJob:
 def _job(kind: str, source: Path, take: Take, features: FeatureExtractor) -> TakeJob:
     sha256 = sha256_of_file(source)
     compute = partial(features.table, source, sha256)
-    return TakeJob.of(f"{take.label}/{take.name}", Path(kind) / take.table, compute, _depends_on(sha256, features))
+    depends_on = _depends_on(sha256, features)
+    return TakeJob.of(f"{take.label}/{take.name}", Path(kind) / take.table, compute, depends_on, reads=[source])
 
 
 def _depends_on(source: object, features: FeatureExtractor) -> dict[str, object]:
@@ -59,5 +60,5 @@ def _depends_on(source: object, features: FeatureExtractor) -> dict[str, object]
         "source": source,
         "backbone": features.sha256,
         "resize": features.resize,
-        "processor": processor_features(),
+        PROCESSOR: processor_features(),
     }

@@ -1,16 +1,26 @@
 """Computes takes in processes of a Ray cluster: one that runs already, or one started here that ends with the stage.
 
-Workers write each result to its place in the folder that will become the stage's output, where nothing counts before
-they have said that it is whole; a worker that dies is replaced by one that writes it anew. Only the stage's own process
-writes the cache. All paths are the project's, so each machine must see the project's folder where this one does.
+The work travels; machines share no folder. What a take is made from goes through Ray's object store to a temporary
+folder of the worker, its result comes back as bytes, and only the stage's own process writes anything that lasts. What
+takes share, as the backbone, goes to each machine once. The code is what this process runs: Ray's runtime environment
+brings it along. The libraries must be there, and a worker that has others, or another kind of processor where that
+matters, refuses: its bytes would be kept under a key that says otherwise.
 """
 
+import contextlib
+import io
 import logging
 import os
-from collections.abc import Generator, Iterable
+import pickle
+import platform
+import tempfile
+from collections.abc import Generator, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 try:
     import ray
@@ -20,13 +30,18 @@ except ImportError:
 
 from pipeline.config.engine import EngineConfig
 from pipeline.errors import ConfigurationError, FullDiskError, MissingPackageError, PipelineError
+from pipeline.files import write_bytes
 from pipeline.files.os_errors import telling_full_disk
+from pipeline.keys.usage import package_folder
 from pipeline.processes.workers import num_workers
 from pipeline.takes.engines import Outcome
 from pipeline.takes.jobs import TakeJob
 
 # Ray reads these when it starts: no statistics sent home, and its coming default instead of a warning about it.
 _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_LARGE_BYTES = 1 << 20  # what is as large is not sent with each take, but once
+
+Content: TypeAlias = npt.NDArray[np.uint8]  # of a file; Ray shares arrays between processes without copying them
 
 
 class RayEngine:
@@ -50,33 +65,38 @@ class RayEngine:
         """See `engines.Engine.run`.
 
         Raises:
-            PipelineError: If there is no cluster at the address.
+            PipelineError: If there is no cluster at the address, or one of its machines would compute other bytes.
         """
         is_ours = not ray.is_initialized()
         if is_ours:
             _connect(self._config)
-        compute = ray.remote(num_cpus=1, max_retries=self._config.max_retries)(compute_in)
+        compute = ray.remote(num_cpus=1, max_retries=self._config.max_retries)(compute_sent)
         num_at_once = self._config.num_workers or int(ray.cluster_resources().get("CPU", 1))
-        waiting, begun = iter(jobs), dict[Any, TakeJob]()
+        waiting, begun, store = iter(jobs), dict[Any, TakeJob](), _Store()
         try:
             while True:
                 for job in islice(waiting, num_at_once - len(begun)):
-                    begun[compute.remote(str(Path.cwd()), job, folder)] = job
+                    pickled, shared = store.packed(job)
+                    contents = [np.fromfile(path, np.uint8) for path in job.reads]
+                    begun[compute.remote(pickled, len(shared), *shared, *contents)] = job
                 if not begun:
                     return
                 for reference in ray.wait(list(begun))[0]:
                     job = begun.pop(reference)
-                    yield job, self._result(reference, job)
+                    yield job, self._result(reference, job, folder)
         finally:
             for reference in begun:
                 ray.cancel(reference, force=True)
             if is_ours:
                 ray.shutdown()
 
-    def _result(self, reference: Any, job: TakeJob) -> PipelineError | None:
-        """Fetch what came of a job; a full disk, and a fault in our own code, is raised as it is."""
+    def _result(self, reference: Any, job: TakeJob, folder: Path) -> PipelineError | None:
+        """Give a result its place, or tell what is wrong with its take.
+
+        What is wrong with a machine, and a fault in our own code, is raised as it is.
+        """
         try:
-            outcome: PipelineError | None = ray.get(reference)
+            outcome: Content | PipelineError = ray.get(reference)
         except RayTaskError:
             raise
         except RayError as error:
@@ -86,29 +106,86 @@ class RayEngine:
                 expected="a worker process that lives until the take is done",
                 remedy="lower num_workers in conf/engine/ if memory ran out, see Ray's logs, or set `engine: local`",
             )
-        if isinstance(outcome, FullDiskError):
+        if isinstance(outcome, (FullDiskError, ConfigurationError)):
             raise outcome
-        return outcome
+        if isinstance(outcome, PipelineError):
+            return outcome
+        write_bytes(folder / job.output, outcome.tobytes())
+        return None
 
 
-def compute_in(project: str, job: TakeJob, folder: Path) -> PipelineError | None:
-    """Compute a take in a worker process, which may have been started in another folder.
+class _Store:
+    """Ray's object store, and what has been put there: byte strings that many jobs hold."""
+
+    def __init__(self) -> None:
+        self._put = dict[int, tuple[bytes, Any]]()  # with the object itself, so that its number stays its own
+
+    def packed(self, job: TakeJob) -> tuple[bytes, list[Any]]:
+        """Return a job as bytes without what is large in it, and the references of that."""
+        file, parts = io.BytesIO(), list[bytes]()
+        _Pickler(file, parts).dump(job)
+        for part in parts:
+            if id(part) not in self._put:
+                self._put[id(part)] = part, ray.put(part)
+        return file.getvalue(), [self._put[id(part)][1] for part in parts]
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves large byte strings out, and collects them."""
+
+    def __init__(self, file: io.BytesIO, parts: list[bytes]) -> None:
+        super().__init__(file)
+        self._parts = parts
+
+    def persistent_id(self, part: object) -> int | None:
+        """Return the number of a part that is left out, None for all others."""
+        if not isinstance(part, bytes) or len(part) < _LARGE_BYTES:
+            return None
+        self._parts.append(part)
+        return len(self._parts) - 1
+
+
+class _Unpickler(pickle.Unpickler):
+    """Puts them in again."""
+
+    def __init__(self, pickled: bytes, parts: Sequence[bytes]) -> None:
+        super().__init__(io.BytesIO(pickled))
+        self._parts = parts
+
+    def persistent_load(self, number: int) -> bytes:
+        """Return a part that was left out."""
+        return self._parts[number]
+
+
+def compute_sent(pickled: bytes, num_shared: int, *sent: Any) -> Content | PipelineError:
+    """Compute a take in a worker process, which sees nothing of the project but what was sent.
 
     Args:
-        project: The project's folder, which the paths in the job are relative to.
-        job: The take.
-        folder: Where the result gets its place.
+        pickled: The job without what is large in it.
+        num_shared: How many byte strings were left out of it; they come first in `sent`.
+        sent: Behind them the contents of the files that the job reads, in their order.
 
     Returns:
-        None, or the `PipelineError` that says what is wrong with the take or with the disk.
+        The result as a Parquet file, or the `PipelineError` that says what is wrong with the take or the machine.
     """
-    os.chdir(project)
+    job: TakeJob = _Unpickler(pickled, sent[:num_shared]).load()
+    machine = platform.node()
     try:
-        with telling_full_disk(folder / job.output):
-            job.write(folder)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            contextlib.chdir(folder),
+            telling_full_disk(Path(folder)),
+            tempfile.TemporaryDirectory() as results,
+        ):
+            job.refuse_other_bytes(machine)
+            for path, content in zip(job.reads, sent[num_shared:], strict=True):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                content.tofile(path)
+            job.write(Path(results))
+            result: Content = np.fromfile(Path(results) / job.output, np.uint8)
+            return result
     except PipelineError as error:
         return error
-    return None
 
 
 def _connect(config: EngineConfig) -> None:
@@ -117,8 +194,9 @@ def _connect(config: EngineConfig) -> None:
     # "local" starts a new cluster even where the environment names one.
     where = {"address": config.address} if config.address else {"address": "local", "include_dashboard": False}
     size = {} if config.address else {"num_cpus": config.num_workers or num_workers()}
+    code = {"py_modules": [str(package_folder())], "excludes": ["__pycache__"]}
     try:
-        ray.init(**where, **size, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(**where, **size, runtime_env=code, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigurationError(
             found=f"no Ray cluster can be used at `address: {config.address}` ({str(error).splitlines()[0]})",
