@@ -22,6 +22,7 @@ Weights = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]  # [feature_le
 
 _MAX_ITERATIONS = 2000  # of L-BFGS; weak regularization of 2,624 pictures took 300
 _TOLERANCE = 1e-4  # largest entry of the gradient of what is minimized; ten times less changes nothing
+_ROWS_AT_ONCE = 256
 _MIN_DEVIATION = 1e-6  # of a feature; one that varies less is the same on all rows
 
 
@@ -39,11 +40,7 @@ def fit_path(
     Yields:
         Weights float64 [feature_length, num_labels] and bias [num_labels] for features as they are, not standardized.
     """
-    mean = features.mean(0, dtype=np.float64)
-    deviation = features.std(0, dtype=np.float64)
-    deviation[deviation < _MIN_DEVIATION] = 1
-    standardized = features - mean.astype(np.float32)
-    standardized /= deviation.astype(np.float32)
+    standardized, mean, deviation = _standardized(features)
     solver = LogisticRegression(warm_start=True, max_iter=_MAX_ITERATIONS, tol=_TOLERANCE)
     for strength in strengths:
         solver.set_params(C=1 / (strength * float(row_weights.sum(dtype=np.float64))))
@@ -53,6 +50,25 @@ def fit_path(
         weights, bias = _of_every_label(solver.coef_.T.astype(np.float64), solver.intercept_.astype(np.float64))
         weights = weights / deviation[:, np.newaxis]
         yield weights, bias - mean @ weights
+
+
+def _standardized(features: Floats) -> tuple[Floats, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return features with mean 0 and deviation 1, and the mean and deviation that they had, float64 [feature_length].
+
+    Goes through the rows twice, some at a time, which stay in the processor's cache: NumPy's `std` in float64 makes an
+    array of twice the size, and takes as long as all that the solver does with a thousand rows.
+    """
+    some = [slice(start, start + _ROWS_AT_ONCE) for start in range(0, len(features), _ROWS_AT_ONCE)]
+    mean = np.sum([features[rows].sum(0, dtype=np.float64) for rows in some], axis=0) / len(features)
+    standardized, squares = np.empty_like(features), np.zeros(features.shape[1])
+    for rows in some:
+        np.subtract(features[rows], mean.astype(np.float32), out=standardized[rows])
+        squares += np.einsum("ij,ij->j", standardized[rows], standardized[rows])
+    deviation = np.sqrt(squares / len(features))
+    deviation[deviation < _MIN_DEVIATION] = 1
+    for rows in some:
+        standardized[rows] /= deviation.astype(np.float32)
+    return standardized, mean, deviation
 
 
 def _of_every_label(weights: npt.NDArray[np.float64], bias: npt.NDArray[np.float64]) -> Weights:
