@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -50,7 +49,6 @@ def locked_versions(imported: Iterable[str], locks: Iterable[Path]) -> dict[str,
     return {name: sorted(pins[name]) for name in names if name in pins}
 
 
-@cache
 def _installed(distribution: str) -> str:
     try:
         return version(distribution)
