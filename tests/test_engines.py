@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import json
 import logging
 import os
 import pickle
@@ -21,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -365,6 +367,16 @@ def kill_one_worker() -> Future[bool]:
         return False
 
     return ThreadPoolExecutor(1).submit(kill)
+
+
+@needs_ray
+def test_the_cluster_of_the_docs_is_one_that_ray_takes() -> None:
+    cluster = yaml.safe_load((PROJECT / "examples/ray/aws.yaml").read_text())
+    schema = Path(str(importlib.util.find_spec("ray").origin)).parent / "autoscaler/ray-schema.json"  # type: ignore[union-attr]
+    jsonschema.validate(cluster, json.loads(schema.read_text()))
+    assert set(cluster["available_node_types"]) == {cluster["head_node_type"], "worker"}
+    for text in (str(cluster["setup_commands"]), (PROJECT / "docs/pages/grow.md").read_text()):
+        assert f'"ray[default]=={version("ray")}"' in text
 
 
 def test_a_cluster_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
