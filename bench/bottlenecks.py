@@ -56,7 +56,7 @@ from pipeline.files import layout, write_bytes
 from pipeline.images.calibration import read_calibration
 from pipeline.images.codec import decode_jpeg, encode_jpeg
 from pipeline.images.model_input import to_model_input
-from pipeline.quantize import quantized_backbone
+from pipeline.litert.quantized import quantized_backbone
 from pipeline.takes.cache import CACHE_VARIABLE
 from pipeline.takes.splits import VALIDATION, Block, read_takes, write_splits
 from pipeline.takes.tables import FRAMES, bottlenecks_schema, read_parquet, to_parquet

@@ -9,23 +9,19 @@ import csv
 import io
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.config.application import run_stage
-from pipeline.config.quantization import QuantizationConfig
 from pipeline.config.quantize import QuantizeStage
-from pipeline.files import layout, sha256_of_bytes, write_bytes, write_text
+from pipeline.files import layout, write_bytes, write_text
 from pipeline.images.calibration import read_calibration
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
-from pipeline.keys.key import key_of
-from pipeline.keys.processor import processor_features
 from pipeline.litert.interpreter import Model
-from pipeline.litert.model_file import check_builtin, check_scheme
-from pipeline.takes.cache import project_cache
+from pipeline.litert.quantized import quantized_backbone
 from pipeline.takes.splits import Take, read_takes
 from pipeline.takes.train_sample import sample_train_frames
 
@@ -77,47 +73,6 @@ class Calibration:
         inputs = [to_model_input(decode_jpeg(frame.image), input_pixels, config.resize) for frame in sample]
         extremes = [np.full((input_pixels, input_pixels, 3), value, np.uint8) for value in (0, 255)]
         return cls(np.stack([*inputs, *extremes]), _record([(frame.take, frame.frame_id) for frame in sample]))
-
-
-def quantized_backbone(content: bytes, config: QuantizationConfig, calibration: npt.NDArray[np.uint8]) -> bytes:
-    """Quantize a backbone, and check that the file keeps the scheme's promises.
-
-    Args:
-        content: A .tflite file that computes in float32.
-        config: The scheme.
-        calibration: uint8 [num_pictures, input_pixels, input_pixels, 3], RGB 0..255.
-
-    Returns:
-        A .tflite file.
-
-    Raises:
-        ModelError: If an operator or a tensor is not what the scheme promises.
-    """
-    name = f"the backbone as {config.scheme}"
-    if config.kind != "none":
-        content = _quantized(content, config, calibration)
-    check_builtin(content, name)
-    check_scheme(content, config, name)
-    return content
-
-
-def _quantized(content: bytes, config: QuantizationConfig, calibration: npt.NDArray[np.uint8]) -> bytes:
-    """Quantize a model, or take it from the cache: one more take must not cost the seconds that this takes."""
-    from pipeline.litert.quantizer import quantize as quantized_by  # noqa: PLC0415 - float32 need not wait for it
-
-    depends_on = {
-        "model": sha256_of_bytes(content),
-        "scheme": asdict(config),
-        "calibration": [calibration.shape, sha256_of_bytes(calibration.tobytes())],
-        "processor": processor_features(),
-    }
-    cache, key = project_cache(), key_of(quantized_by, depends_on)
-    kept = cache.get(key)
-    if kept is not None:
-        return kept
-    quantized = quantized_by(content, config, calibration)
-    cache.put(key, quantized)
-    return quantized
 
 
 def _record(rows: Sequence[tuple[str, str]]) -> str:

@@ -17,7 +17,7 @@ from pipeline.config.quantization import ALGORITHMS, QuantizationConfig
 from pipeline.errors import ConfigurationError, InputError, PipelineError
 from pipeline.files import sha256_of_bytes
 from pipeline.litert import quantizer as quantizer_module
-from pipeline.litert.flatbuffer import read_model
+from pipeline.litert.flatbuffer import constant, operator_name, read_model, set_constant, write_model
 from pipeline.litert.interpreter import Model
 from pipeline.litert.model_file import check_builtin, check_scheme, operators
 from pipeline.litert.quantizer import quantize
@@ -324,3 +324,24 @@ def test_a_tensor_that_the_profiler_does_not_see_is_looked_at(calibration, monke
     monkeypatch.setattr(quantizer_module, "_observed", observe)
     assert quantize(backbone(), SCHEMES["int8"], calibration) == quick
     assert modes[-1] is CalibrationMode.CALIBRATION_PRESERVE_ALL_TENSORS
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int4", "int16"])
+@pytest.mark.parametrize("kind", ["CONV_2D", "DEPTHWISE_CONV_2D"])
+def test_a_dead_channel_keeps_its_bias(kind, scheme, calibration):
+    """Its weights are next to nothing, so in their unit the bias has more than 32 bits."""
+    model = read_model(backbone())
+    operator = next(one for one in model.subgraphs[0].operators if operator_name(model, one) == kind)
+    weights, bias = constant(model, operator.inputs[1]).copy(), constant(model, operator.inputs[2]).copy()
+    weights[(0, ...) if kind == "CONV_2D" else (..., 0)] = 1e-12
+    bias[0] = 2.5
+    set_constant(model, operator.inputs[1], weights)
+    set_constant(model, operator.inputs[2], bias)
+    content = write_model(model)
+    quantized = quantize(content, SCHEMES[scheme], calibration)
+    with_kernels = read_model(quantized)
+    found = next(one for one in with_kernels.subgraphs[0].operators if operator_name(with_kernels, one) == kind)
+    tensor = with_kernels.subgraphs[0].tensors[found.inputs[2]]
+    integers = np.asarray(with_kernels.buffers[tensor.buffer].data, np.uint8).view("<i4")
+    assert integers[0] * tensor.quantization.scale[0] == pytest.approx(2.5, rel=1e-3)
+    assert relative_error(features(quantized, pictures(20)), features(content, pictures(20))) < 2 * MAX_ERRORS[scheme]

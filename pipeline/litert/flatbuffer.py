@@ -119,6 +119,19 @@ def tensor_type_name(tensor: Any) -> str:
     return _TENSOR_TYPE_NAMES[tensor.type]
 
 
+def constant(model: Any, index: int) -> npt.NDArray[np.float32]:
+    """Return what a tensor of the first graph always holds, in its shape; float32."""
+    tensor = model.subgraphs[0].tensors[index]
+    values: npt.NDArray[np.float32] = np.asarray(model.buffers[tensor.buffer].data, np.uint8).view("<f4")
+    return values.reshape(tensor.shape)
+
+
+def set_constant(model: Any, index: int, values: npt.NDArray[Any]) -> None:
+    """Let a float32 tensor of the first graph hold other values, as many as before."""
+    data = np.frombuffer(np.ascontiguousarray(values, "<f4").tobytes(), np.uint8)
+    model.buffers[model.subgraphs[0].tensors[index].buffer] = schema.BufferT(data=data)
+
+
 def num_backbone_operators(model: Any) -> int:
     """Return how many operators come before the head: all of them where there is no head.
 

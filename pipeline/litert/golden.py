@@ -44,19 +44,19 @@ class Golden:
 
     Attributes:
         image: uint8 [height, width, 3], RGB, upright.
-        label: What it shows.
+        label: What it shows; empty for none of the labels, None if nobody knows.
         probabilities: float32 [num_labels].
         factors: For each mistake, the largest ratio between a probability with and without it.
     """
 
     image: Rgb
-    label: str
+    label: str | None
     probabilities: Probabilities
     factors: Mapping[str, float]
 
 
 def choose_golden(
-    candidates: Sequence[tuple[str, Rgb]], answer: Callable[[Rgb], Probabilities], max_pictures: int
+    candidates: Sequence[tuple[str | None, Rgb]], answer: Callable[[Rgb], Probabilities], max_pictures: int
 ) -> list[Golden]:
     """Choose the pictures on which mistakes show best: the best of each label first, then the second of each.
 
@@ -69,7 +69,7 @@ def choose_golden(
         The chosen ones, in the order of `candidates`.
     """
     every = [_golden(label, image, answer) for label, image in candidates]
-    by_label: dict[str, list[int]] = {}
+    by_label: dict[str | None, list[int]] = {}
     for index in sorted(range(len(every)), key=lambda i: -min(every[i].factors.values())):
         by_label.setdefault(every[index].label, []).append(index)
     ranked = [(rank, -min(every[i].factors.values()), i) for same in by_label.values() for rank, i in enumerate(same)]
@@ -82,7 +82,7 @@ def largest_factor(found: Probabilities, expected: Probabilities) -> float:
     return float(np.exp(np.abs(logarithms[0] - logarithms[1]).max()))
 
 
-def _golden(label: str, image: Rgb, answer: Callable[[Rgb], Probabilities]) -> Golden:
+def _golden(label: str | None, image: Rgb, answer: Callable[[Rgb], Probabilities]) -> Golden:
     expected = answer(image)
     factors = {name: largest_factor(answer(spoil(image)), expected) for name, spoil in MISTAKES.items()}
     return Golden(image, label, expected, factors)

@@ -74,6 +74,21 @@ def append_head(
     return write_model(model)
 
 
+def append_softmax(content: bytes) -> bytes:
+    """Append a softmax, in float32, to a classifier that gives logits, float32 [1, num_outputs].
+
+    Raises:
+        ModelError: If it is no TensorFlow Lite model.
+    """
+    model = read_model(content)
+    logits = int(model.subgraphs[0].outputs[0])
+    num_outputs = int(model.subgraphs[0].tensors[logits].shape[-1])
+    probabilities = _add_tensor(model, PROBABILITIES_NAME, [1, num_outputs])
+    _add_operator(model, "SOFTMAX", [logits], probabilities, schema.SoftmaxOptionsT(beta=1.0))
+    _set_output(model, PROBABILITIES_NAME, probabilities)
+    return write_model(model)
+
+
 def features_of(content: bytes) -> bytes:
     """Cut the head off again.
 

@@ -15,6 +15,7 @@ from litert_quantizer.utils import qsv_utils
 
 from pipeline.config.quantization import QuantizationConfig
 from pipeline.errors import ConfigurationError, InputError
+from pipeline.litert.biases import with_room_for_biases
 from pipeline.litert.flatbuffer import read_model, write_model
 from pipeline.litert.interpreter import without_delegate_message
 from pipeline.litert.rounding import round_weights
@@ -60,6 +61,8 @@ def quantize(
             calibration = sorted(calibration, key=lambda picture: picture.tobytes())
             content = round_weights(content, config.weight_bits, _at_least_one(calibration))
         ranges = _ranges(content, recipe, calibration, num_threads) if recipe.need_calibration() else None
+        if ranges:
+            content = with_room_for_biases(content, ranges, config.activation_bits)
         job = quantizer.Quantizer(content, recipe.get_quantization_recipe())
         try:
             result = job.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from pipeline.litert.flatbuffer import operator_name, read_model, write_model
+from pipeline.litert.flatbuffer import constant, operator_name, read_model, set_constant, write_model
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -57,7 +57,7 @@ def round_weights(content: bytes, weight_bits: int, pictures: Sequence[npt.NDArr
     wanted = {position: mean for position, mean, _ in _layers(reference, pictures)}
     for position, mean, second_moments in _layers(model, pictures):
         operator = model.subgraphs[0].operators[position]
-        weights, bias = _constant(model, operator.inputs[1]), _constant(model, operator.inputs[2]).astype(np.float64)
+        weights, bias = constant(model, operator.inputs[1]), constant(model, operator.inputs[2]).astype(np.float64)
         if operator_name(model, operator) == "CONV_2D":
             matrix = weights.reshape(len(weights), -1)
             rounded = gptq(matrix, second_moments, weight_bits)
@@ -66,8 +66,8 @@ def round_weights(content: bytes, weight_bits: int, pictures: Sequence[npt.NDArr
             taps = weights.reshape(-1, weights.shape[-1])
             rounded = _nearest(taps.T, _DEPTHWISE_BITS).T
             bias = bias + (taps * wanted[position] - rounded * mean).sum(0)
-        _set_constant(model, operator.inputs[1], rounded)
-        _set_constant(model, operator.inputs[2], bias)
+        set_constant(model, operator.inputs[1], rounded)
+        set_constant(model, operator.inputs[2], bias)
     return write_model(model)
 
 
@@ -234,14 +234,3 @@ def _alone(model: Any, operator: Any) -> bytes:
     subgraph = schema.SubGraphT(tensors, given, lone.outputs, [lone])
     codes = [model.operatorCodes[operator.opcodeIndex]]
     return write_model(schema.ModelT(version=3, operatorCodes=codes, subgraphs=[subgraph], buffers=buffers))
-
-
-def _constant(model: Any, index: int) -> Floats:
-    tensor = model.subgraphs[0].tensors[index]
-    values: Floats = np.asarray(model.buffers[tensor.buffer].data, np.uint8).view("<f4").reshape(tensor.shape)
-    return values
-
-
-def _set_constant(model: Any, index: int, values: npt.NDArray[Any]) -> None:
-    data = np.frombuffer(np.ascontiguousarray(values, "<f4").tobytes(), np.uint8)
-    model.buffers[model.subgraphs[0].tensors[index].buffer] = schema.BufferT(data=data)

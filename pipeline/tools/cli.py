@@ -199,21 +199,37 @@ def predict(as_json: bool, model: Path | None, **options: Any) -> None:
         raise answers.error
 
 
+@viewfinder.command(cls=Tool)
+@click.argument("backbone", default="efficientnet_lite0")
+@click.option("--scheme", default="int8", show_default=True, help="A file in conf/quantization/.")
+def pretrained(backbone: str, scheme: str) -> None:
+    """Make a classifier of ImageNet's 1,000 classes.
+
+    No video is needed: models/pretrained/ holds the backbone as it was trained, quantized as a scheme says, with its
+    classifier, names, manifest and pictures with known answers. BACKBONE is one of the family efficientnet_lite
+    (efficientnet_lite0, 1 and 2 need no download).
+    """
+    from pipeline.tools.pretrained import pretrained
+
+    _print(f"{pretrained(backbone, scheme)}\n")
+
+
 @viewfinder.command("try", cls=Tool)
+@click.argument("folder", type=_FILE, required=False)
 @click.option("--beside", metavar="SCHEME", multiple=True, help="Show another scheme beside it; may be repeated.")
 @click.option("--open/--no-open", "opens", default=True, show_default=True, help="Show it in the browser.")
-def try_page(beside: tuple[str, ...], opens: bool) -> None:
+def try_page(folder: Path | None, beside: tuple[str, ...], opens: bool) -> None:
     """Write a page in which the model looks through a camera.
 
-    models/try.html holds the deployed model, the phone's own runtime compiled for browsers, and the pictures with known
-    answers, which it checks first. It needs no server and no network, and nothing leaves it: send it to a colleague, or
-    put it on any https host and open it on a phone.
+    models/try.html holds the deployed model, or that of FOLDER (models/pretrained), the phone's own runtime compiled
+    for browsers, and the pictures with known answers, which it checks first. It needs no server and no network, and
+    nothing leaves it: send it to a colleague, or put it on any https host and open it on a phone.
 
     The runtime comes from npm (conf/try.yaml), 12 MB, once.
     """
     from pipeline.tools.try_page import write_page
 
-    path = write_page(beside)
+    path = write_page(beside, folder)
     _print(f"{path}\n")
     if opens:
         click.launch(str(path))

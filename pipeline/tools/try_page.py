@@ -27,6 +27,7 @@ from pipeline.tools.npm_package import archive_of, files_of
 PAGE = Path("models/try.html")
 PACKAGES_FOLDER = Path(".cache/web")
 
+_MAX_LABELS_IN_TITLE = 30
 _WEB = Path(__file__).parent / "web"
 _SCRIPTS, _FILM_SCRIPTS, _START = ("pixels.js", "runtime.js", "try.js"), ("film.js",), "start.js"
 
@@ -54,22 +55,30 @@ _POLICY = (
 )
 
 
-def write_page(beside: Sequence[str]) -> Path:
+def write_page(beside: Sequence[str], folder: Path | None = None) -> Path:
     """Write the page.
 
     Args:
         beside: Schemes that are shown beside the deployed model, of those in `quantization`.
+        folder: Holds a model, manifest.json and golden/; None for models/deployed.
 
     Returns:
         Where it is.
 
     Raises:
-        ConfigurationError: If a scheme was not made.
-        InputError: If there is no deployed model.
+        ConfigurationError: If a scheme was not made, or is to stand beside another model than the deployed one.
+        InputError: If there is no model.
         PipelineError: If the runtime cannot be downloaded.
     """
-    manifest = _manifest()
-    models = {manifest["scheme"]: layout.DEPLOYED / "model.tflite"}
+    shown = folder or layout.DEPLOYED
+    manifest = _manifest(shown)
+    models = {manifest["scheme"]: shown / "model.tflite"}
+    if beside and shown != layout.DEPLOYED:
+        raise ConfigurationError(
+            found=f"--beside {beside[0]} and {shown}",
+            expected=f"--beside with {layout.DEPLOYED} alone, whose schemes have the same labels",
+            remedy="leave out one of them",
+        )
     for scheme in beside:
         models.setdefault(scheme, layout.model(scheme))
         if not models[scheme].is_file():
@@ -79,16 +88,23 @@ def write_page(beside: Sequence[str]) -> Path:
                 remedy="list it under `quantization` in params.yaml, and run `dvc repro`",
             )
     contents = {scheme: path.read_bytes() for scheme, path in models.items()}
-    write_text(PAGE, page(contents, manifest))
+    write_text(PAGE, page(contents, manifest, folder=shown))
     return PAGE
 
 
-def page(models: Mapping[str, bytes], manifest: Mapping[str, Any] | None, *, films: bool = False) -> str:
+def page(
+    models: Mapping[str, bytes],
+    manifest: Mapping[str, Any] | None,
+    *,
+    films: bool = False,
+    folder: Path = layout.DEPLOYED,
+) -> str:
     """Return the page.
 
     Args:
         models: .tflite files by scheme, the deployed one first.
         manifest: Of the deployed one; None if there is none yet.
+        folder: Holds the first one.
         films: Whether it films takes for the server that it comes from. If not, it can reach nobody.
 
     Raises:
@@ -100,10 +116,10 @@ def page(models: Mapping[str, bytes], manifest: Mapping[str, Any] | None, *, fil
     if manifest is not None:
         resize = manifest["input"]["resize"]
         loaded = {scheme: Model(content) for scheme, content in models.items()}
-        about["golden"], pictures = _golden(loaded, manifest["scheme"], resize)
+        about["golden"], pictures = _golden(folder / "golden", loaded, manifest["scheme"], resize)
         about["models"] = [_about(scheme, content, loaded[scheme], resize) for scheme, content in models.items()]
         assets = runtime() | pictures | {f"model-{scheme}": content for scheme, content in models.items()}
-        title = f"Viewfinder: {', '.join(manifest['labels'])}"
+        title = f"Viewfinder: {_listed(manifest['labels'])}"
         versions = ", ".join(f"{package.name} {package.version}" for package in try_config().packages)
         told = f"Model {manifest['version']} ({manifest['backbone']}). Runs by {versions} (Apache-2.0)."
     scripts = [*_SCRIPTS, *(_FILM_SCRIPTS if films else ()), _START]
@@ -127,7 +143,7 @@ def deployed() -> tuple[dict[str, bytes], dict[str, Any] | None]:
     """Return the deployed model by its scheme, and its manifest; nothing and None if there is none."""
     if not (layout.DEPLOYED / "manifest.json").is_file():
         return {}, None
-    manifest = _manifest()
+    manifest = _manifest(layout.DEPLOYED)
     return {manifest["scheme"]: (layout.DEPLOYED / "model.tflite").read_bytes()}, manifest
 
 
@@ -151,8 +167,12 @@ def runtime() -> dict[str, bytes]:
         ) from error
 
 
-def _manifest() -> dict[str, Any]:
-    path = layout.DEPLOYED / "manifest.json"
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(labels) if len(labels) <= _MAX_LABELS_IN_TITLE else f"{len(labels):,} labels"
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -174,12 +194,13 @@ def _about(scheme: str, content: bytes, model: Model, resize: str) -> dict[str, 
     }
 
 
-def _golden(models: Mapping[str, Model], deployed: str, resize: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _golden(
+    folder: Path, models: Mapping[str, Model], deployed: str, resize: str
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return pictures with known answers: the deployed model's are those that it was shipped with.
 
     Of other schemes LiteRT's own answers on this machine are taken, from the same pixels.
     """
-    folder = layout.DEPLOYED / "golden"
     told = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
     pictures, entries = dict[str, bytes](), list[dict[str, Any]]()
     for number, entry in enumerate(told["pictures"]):
@@ -191,7 +212,7 @@ def _golden(models: Mapping[str, Model], deployed: str, resize: str) -> tuple[di
             for scheme, model in models.items()
             if scheme != deployed
         }
-        entries.append({"asset": f"golden-{number}", "label": entry["label"], "expected": expected})
+        entries.append({"asset": f"golden-{number}", "expected": expected})
     return {"max_factor": told["max_factor"], "floor": told["floor"], "pictures": entries}, pictures
 
 

@@ -5,6 +5,7 @@ const element = Object.fromEntries(
   ["proof", "stage", "video", "picture", "hint", "camera", "turn", "open", "pause", "file", "trouble", "models", "spoken"]
     .map(id => [id, document.getElementById(id)]));
 const NONE_OF_THEM = "none of them";
+const MOST_LABELS = 30, NUM_BEST = 10; // of more labels than that, the most probable are shown
 const SPOKEN_MILLISECONDS = 1500; // between two answers that a screen reader is told
 
 const scratch = document.createElement("canvas");
@@ -34,6 +35,11 @@ function made(tag, className, parent) {
   return one;
 }
 
+/** Return the indices of the largest numbers, the largest first. */
+function best(numbers, count) {
+  return [...numbers.keys()].sort((a, b) => numbers[b] - numbers[a]).slice(0, count);
+}
+
 /** What one model says. */
 class Panel {
   constructor(classifier) {
@@ -47,13 +53,13 @@ class Panel {
     const list = made("ul", "bars", box);
     list.tabIndex = 0;
     list.setAttribute("aria-label", `Probabilities by ${scheme}`);
-    this.rows = labels.map(label => {
-      const row = made("li", "", list);
-      made("span", "label", row).textContent = label;
+    this.rows = labels.slice(0, labels.length > MOST_LABELS ? NUM_BEST : MOST_LABELS).map(text => {
+      const row = made("li", "", list), label = made("span", "label", row);
+      label.textContent = text;
       const track = made("div", "track", row), fill = made("div", "fill", track);
       if (threshold) made("div", "limit", track).style.left = `${100 * threshold}%`;
       track.setAttribute("aria-hidden", "true");
-      return {row, fill, value: made("span", "value", row)};
+      return {row, label, fill, value: made("span", "value", row)};
     });
     this.frames = [];
   }
@@ -65,7 +71,10 @@ class Panel {
     this.said = named < 0 ? NONE_OF_THEM : labels[named];
     this.answer.textContent = this.said;
     this.answer.classList.toggle("none", named < 0);
-    this.rows.forEach(({row, fill, value}, index) => {
+    const shown = labels.length > MOST_LABELS ? best(probabilities, NUM_BEST) : labels.keys();
+    [...shown].forEach((index, place) => {
+      const {row, label, fill, value} = this.rows[place];
+      label.textContent = labels[index];
       fill.style.width = `${100 * probabilities[index]}%`;
       value.textContent = `${(100 * probabilities[index]).toFixed(0)}%`;
       row.classList.toggle("best", index === named);

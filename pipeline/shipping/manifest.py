@@ -1,0 +1,77 @@
+"""manifest.json: what to feed a model, what comes out, and what the files beside it must look like."""
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import sha256_of_bytes, sha256_of_file
+from pipeline.litert.interpreter import Model
+
+MANIFEST_FORMAT = 1
+_APP_FILES = ("model.tflite", "labels.txt")
+_LIBRARIES = ("tensorflow", "keras", "ai-edge-litert", "litert-quantizer", "pillow", "numpy", "av")
+_VERSION_DIGITS = 16
+
+
+def manifest(
+    folder: Path, *, scheme: str, backbone: str, resize: str, threshold: float | None, more: Mapping[str, object]
+) -> dict[str, Any]:
+    """Describe a folder for the app: what to feed, what comes out, and what the files must look like.
+
+    `version` changes if, and only if, the app must change what it ships or how it feeds it: it is a hash of the files
+    that go into the app, and of `input` and `output`.
+
+    Args:
+        folder: Holds model.tflite, labels.txt and golden/.
+        scheme: Of the model.
+        backbone: Its name.
+        resize: How a picture becomes square.
+        threshold: Probability of the most probable label below which the picture shows none of them; None for none.
+        more: What else is known.
+    """
+    model = Model((folder / "model.tflite").read_bytes())
+    given = {
+        "shape": [1, model.input_pixels, model.input_pixels, 3],
+        "dtype": model.input_type,
+        "range": [0, 255],
+        "colour_order": "RGB",
+        "layout": "NHWC",
+        "resize": resize,
+    }
+    answer: dict[str, object] = {
+        "dtype": "float32",
+        "meaning": "probability of each label, in the order of labels.txt",
+        "threshold": threshold,
+    }
+    if threshold is not None:
+        answer["rule"] = "if the highest probability is below threshold, the picture shows none of the labels"
+    files = {path.relative_to(folder).as_posix(): _file_entry(path) for path in _files_in(folder)}
+    identity = {"input": given, "output": answer, "files": {name: files[name] for name in _APP_FILES}}
+    return {
+        "format": MANIFEST_FORMAT,
+        "version": sha256_of_bytes(json.dumps(identity, sort_keys=True).encode())[:_VERSION_DIGITS],
+        "scheme": scheme,
+        "backbone": backbone,
+        "input": given,
+        "output": answer,
+        "labels": (folder / "labels.txt").read_text(encoding="utf-8").splitlines(),
+        "files": files,
+        **more,
+        "made_with": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
+    }
+
+
+def to_json(content: object) -> str:
+    """Return a file's text."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
+
+
+def _file_entry(path: Path) -> dict[str, object]:
+    return {"size_bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
