@@ -148,7 +148,8 @@ def test_pruned_weights_are_zeros_in_float32_and_in_int8(tune: Callable[..., byt
     assert num_zeros(content) == [0, 0, 48, 72]  # of 8 x 8 and 8 x 12; stem and frozen block have none
     assert list(pd.read_csv(layout.FINETUNE_CURVES)["zero_percent"]) == [0, 75, 75]
     config = replace(tiny_models.SCHEMES["int8"], rounding="calibrated")
-    assert all(np.array(num_zeros(quantize(content, config, tiny_models.pictures(8)))) >= [0, 0, 48, 72])
+    # A channel of nothing but zeros gets a weight, in whose unit its bias fits.
+    assert all(np.array(num_zeros(quantize(content, config, tiny_models.pictures(8)))) >= [0, 0, 47, 72])
 
 
 def test_in_head_mode_nothing_is_read_and_nothing_heavy_is_imported(folder: Path) -> None:

@@ -1,9 +1,9 @@
 """Keeps biases of quantized layers within 32 bits, where a channel's weights are next to nothing.
 
 A quantized layer adds its bias as an integer whose unit is the input's scale times the weights'. Networks have dead
-channels, whose weights are all but zero and whose bias still says something: its integer would not fit. The quantizer
-then takes the largest that does, and turns even its sign, since 2**31 - 1 is none of float32's numbers. TensorFlow's
-own quantizer gives such channels a larger scale (`AdjustWeightsForBiasScale` in
+channels, pruned ones above all, whose weights are zeros or next to it and whose bias still says something: its integer
+would not fit. The quantizer then takes the largest that does, and turns even its sign, since 2**31 - 1 is none of
+float32's numbers. TensorFlow's own quantizer gives such channels a larger scale (`AdjustWeightsForBiasScale` in
 tensorflow/lite/tools/optimize/quantization_utils.cc), and so does this.
 """
 
