@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.config.engine import EngineConfig
 from pipeline.errors import FullDiskError, PipelineError
-from pipeline.files import layout, write_bytes
+from pipeline.files import layout, write_bytes, write_text
 from pipeline.files.os_errors import telling_full_disk
 from pipeline.takes.cache import TakeCache
 from pipeline.takes.engines import LocalEngine
@@ -216,3 +216,18 @@ def test_giving_up_begins_no_further_take(tmp_path: Path) -> None:
     with contextlib.closing(LocalEngine(1).run(jobs, tmp_path)) as outcomes:
         next(outcomes)
     assert len(begun) <= 4
+
+
+def test_what_libraries_do_at_the_end_cannot_fail_a_stage_that_is_done(folder: Path) -> None:
+    kill_stages.make_clips(num_frames=10)
+    layout.SPLITS.unlink(missing_ok=True)
+    write_text(folder / "sitecustomize.py", "import atexit, os\natexit.register(os.abort)\n")
+    environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{PROJECT}"}
+    settings = ["split.validation_percent=30", "split.test_percent=30", "split.test=[]"]
+    command = [sys.executable, "-m", "pipeline.split", *settings]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "split: 2 labels" in done.stderr
+    assert layout.SPLITS.is_file()
+    aborted = subprocess.run([sys.executable, "-c", ""], env=environment, capture_output=True, check=False)
+    assert aborted.returncode == -signal.SIGABRT

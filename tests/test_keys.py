@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 import pytest
@@ -249,6 +249,20 @@ def test_locked_versions_with_their_conditions(tmp_path: Path) -> None:
 
 def test_a_library_that_is_not_installed_has_a_version_of_its_own() -> None:
     assert installed_versions(["no_such_library"]) == {"no-such-library": NOT_INSTALLED}
+
+
+def test_a_library_that_another_one_writes_over_tells_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"opencv-python-headless": "5.0", "opencv-contrib-python": "5.1"}
+
+    def found(name: str) -> str:
+        if name not in there:
+            raise PackageNotFoundError(name)
+        return there[name]
+
+    monkeypatch.setattr(libraries, "version", found)
+    assert installed_versions(["cv2"]) == {"opencv-python-headless": "5.0 and opencv-contrib-python 5.1"}
+    del there["opencv-contrib-python"]
+    assert installed_versions(["cv2"]) == {"opencv-python-headless": "5.0"}
 
 
 def test_features_of_processors(tmp_path: Path) -> None:

@@ -72,6 +72,21 @@ def run_stage(
         sys.stderr.write(f"\n{name}: interrupted; finished takes are kept, `dvc repro` goes on from there\n")
         sys.stderr.flush()
         os._exit(130)  # sys.exit would wait for the threads
+    _end_process_of(name)
+
+
+def _end_process_of(name: str) -> None:
+    """End the process with status 0 if it was started for a stage, as `python -m pipeline.<name>`.
+
+    All is written by now. What libraries do at the end frees what the system frees anyway, takes up to a second
+    (TensorFlow), and may crash: in one of thousands of runs some library ended `frames` with "terminate called without
+    an active exception".
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.name == f"{__package__.partition('.')[0]}.{name}":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def refuse_code_that_dvc_does_not_know(name: str) -> None:

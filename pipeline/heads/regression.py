@@ -55,8 +55,8 @@ def fit_path(
 def _standardized(features: Floats) -> tuple[Floats, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return features with mean 0 and deviation 1, and the mean and deviation that they had, float64 [feature_length].
 
-    Goes through the rows twice, some at a time, which stay in the processor's cache: NumPy's `std` in float64 makes an
-    array of twice the size, and takes as long as all that the solver does with a thousand rows.
+    Goes through the rows some at a time, which stay in the processor's cache: NumPy's `std` in float64 would make an
+    array of twice the size.
     """
     some = [slice(start, start + _ROWS_AT_ONCE) for start in range(0, len(features), _ROWS_AT_ONCE)]
     mean = np.sum([features[rows].sum(0, dtype=np.float64) for rows in some], axis=0) / len(features)

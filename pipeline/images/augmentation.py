@@ -139,7 +139,7 @@ def _change_colours(transformation: Transformation, rgb: Rgb) -> Rgb:
     chroma = np.eye(3) - grey
     matrix = grey + transformation.saturation * chroma @ _turn_around_grey(transformation.hue_degrees)
     red, green, blue = _rounded(transformation.brightness * matrix, _COLOUR_BITS).tolist()
-    # Not by cv2.transform: it has three fraction digits on some processors, and more on others.
+    # Not by cv2.transform, which rounds the coefficients further, by up to a quarter of a level in the result.
     return np.asarray(Image.fromarray(rgb).convert("RGB", (*red, 0.0, *green, 0.0, *blue, 0.0)))
 
 

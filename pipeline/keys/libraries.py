@@ -17,6 +17,9 @@ DISTRIBUTIONS: Mapping[str, str] = {
 }
 NOT_INSTALLED = "not installed"
 
+# Distributions that write over each other's files: who has several runs the one that was installed last.
+_SAME_FOLDER: Mapping[str, tuple[str, ...]] = {"opencv-python-headless": ("opencv-python", "opencv-contrib-python")}
+
 _PIN = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)(?: ; ([^\\\n]+))?", re.MULTILINE)
 
 
@@ -50,6 +53,12 @@ def locked_versions(imported: Iterable[str], locks: Iterable[Path]) -> dict[str,
 
 
 def _installed(distribution: str) -> str:
+    found = {name: _version(name) for name in (distribution, *_SAME_FOLDER.get(distribution, ()))}
+    others = [f" and {name} {found[name]}" for name in found if name != distribution and found[name] != NOT_INSTALLED]
+    return found[distribution] + "".join(others)
+
+
+def _version(distribution: str) -> str:
     try:
         return version(distribution)
     except PackageNotFoundError:
