@@ -177,7 +177,9 @@ def _manifest(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            found=f"{path} cannot be read ({error})", expected="a deployed model", remedy="run `make repro`"
+            found=f"{path} cannot be read ({error})",
+            expected="a deployed model",
+            remedy=f"run `make repro`, or `viewfinder pretrained` for {layout.PRETRAINED}",
         ) from error
     return found
 
