@@ -462,9 +462,7 @@ def test_in_a_browser_a_file_that_is_shown_is_kept_under_the_label_that_is_touch
             page.locator("#labels button").nth(label).click()
             page.wait_for_selector(f"#filmed:has-text('{told}')", timeout=60_000)
             assert page.text_content("#what") == "Film 5 seconds of …"
-            assert page.is_hidden(
-                "#video"
-            )  # neither the file, which would be filmed under a second label, nor a camera
+            assert page.is_hidden("#video")  # closed: under a second label it would be in doubt; and no camera
         assert opened.said == []
     finally:
         page.close()

@@ -79,8 +79,8 @@ def _end_process_of(name: str) -> None:
     """End the process with status 0 if it was started for a stage, as `python -m pipeline.<name>`.
 
     All is written by now. What libraries do at the end frees what the system frees anyway, takes up to a second
-    (TensorFlow), and may crash: in one of thousands of runs some library ended `frames` with "terminate called without
-    an active exception".
+    (TensorFlow), and may crash: some library was seen to end `frames` with "terminate called without an active
+    exception".
     """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is not None and spec.name == f"{__package__.partition('.')[0]}.{name}":
