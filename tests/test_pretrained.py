@@ -22,7 +22,7 @@ from pipeline.litert.golden import largest_factor
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import read_labels
 from pipeline.tools.cli import viewfinder
-from pipeline.tools.pretrained import class_names
+from pipeline.tools.pretrained import _published_accuracy, class_names
 from tests.conftest import PROJECT
 
 SCHEMES = sorted(path.stem for path in (PROJECT / "conf/quantization").glob("*.yaml"))
@@ -101,6 +101,15 @@ def test_the_folder_is_what_an_app_gets(project: Path, logits: bytes, monkeypatc
     Image.fromarray(skimage.data.chelsea()).save("cat.png")
     told = CliRunner().invoke(viewfinder, ["predict", "cat.png", "--model", str(layout.PRETRAINED / "model.tflite")])
     assert "Egyptian cat" in told.stdout
+
+
+def test_an_accuracy_is_told_of_the_resolution_that_it_was_published_for() -> None:
+    params = load(PROJECT / "params.yaml")
+    for name, told in (("efficientnet_lite0", {"imagenet_top1_percent_float32"}), ("efficientnet_lite0_96", set())):
+        config = composed(
+            "backbone", BackboneStage, params | {"backbone": name}, choices={"backbone": overrides}
+        ).backbone
+        assert set(_published_accuracy(config)) == told
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def pretrained(backbone: str, scheme: str) -> Path:
             backbone=config.name,
             resize=stage.resize,
             threshold=None,
-            more={"weights": config.source, "imagenet_top1_percent_float32": config.imagenet_top1_percent},
+            more={"weights": config.source} | _published_accuracy(config),
         )
         write_text(staging / "manifest.json", to_json(described))
     sys.stderr.write(f"pretrained: {config.name} {scheme}, {len(model) / 2**20:.2f} MiB, is in {layout.PRETRAINED}/\n")
@@ -95,6 +95,12 @@ def _refuse_without_classifier(config: BackboneConfig) -> None:
             expected=f"the family {_FAMILY}, whose weights come with ImageNet's classifier",
             remedy="choose efficientnet_lite0, 1 or 2; 3 and 4 need a file of weights (conf/backbone/)",
         )
+
+
+def _published_accuracy(config: BackboneConfig) -> dict[str, object]:
+    """Return what was published for the network as it was trained; in another resolution it is another."""
+    is_as_trained = (CONF_FOLDER / "backbone" / f"{config.name}.yaml").is_file()
+    return {"imagenet_top1_percent_float32": config.imagenet_top1_percent} if is_as_trained else {}
 
 
 def _refuse_unknown_scheme(scheme: str) -> None:
