@@ -139,7 +139,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for path in sorted((CONF / "backbone").glob("*.yaml")):
         config = read(path, BackboneConfig)
-        if config.family == "keras_file" or (arguments.names and path.stem not in arguments.names):
+        if config.family == "own_file" or (arguments.names and path.stem not in arguments.names):
             continue  # one's own model has no random weights
         config.weights, config.input_pixels = "random", arguments.pixels or config.min_input_pixels
         for name, width in variants(config):

@@ -40,7 +40,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from bench.add_one_take import project_params
 from pipeline.config.composing import composed
-from pipeline.config.quantization import MIN_MAX, QuantizationConfig
+from pipeline.config.quantization import AS_IS, MIN_MAX, QuantizationConfig
 from pipeline.config.train import TrainStage
 from pipeline.files import layout, sha256_of_bytes, write_bytes
 from pipeline.heads.training import train_head
@@ -114,8 +114,9 @@ class Scores:
 
 
 def schemes() -> dict[str, QuantizationConfig]:
-    """Read conf/quantization, the reference first."""
-    paths = sorted((PROJECT / "conf" / "quantization").glob("*.yaml"), key=lambda path: (path.stem != REFERENCE, path))
+    """Read conf/quantization, the reference first, without the scheme of those who bring a quantized file."""
+    files = [path for path in (PROJECT / "conf" / "quantization").glob("*.yaml") if path.stem != AS_IS]
+    paths = sorted(files, key=lambda path: (path.stem != REFERENCE, path))
     merged = {
         path.stem: OmegaConf.merge(OmegaConf.structured(QuantizationConfig), OmegaConf.load(path)) for path in paths
     }

@@ -18,6 +18,7 @@ import yaml
 
 import pipeline.config
 from pipeline.backbones.named_weights import check_named
+from pipeline.backbones.tflite_file import check_own_file
 from pipeline.config.application import print_error
 from pipeline.config.backbone_names import overrides as backbone_overrides
 from pipeline.config.backbone_names import resolve
@@ -65,15 +66,16 @@ def check(params: Mapping[str, Any]) -> None:
     Raises:
         ConfigurationError: If a key is unknown or missing, a value has the wrong type or is out of range, a choice has
             no file in conf/, `quantization` lacks float32, or `deploy` names a scheme that it does not list.
-        ModelError: If the weights that the backbone's file names are not there.
+        ModelError: If the weights that the backbone's file names are not there, or are a .tflite file of no use.
     """
     check_keys(params)
     check_choices(params)
     check_conf(schemas())
     configs = {name: check_stage(name, schema, params, layout.REFERENCE_SCHEME) for name, schema in schemas().items()}
     check_named(configs["architecture"].backbone)
-    for scheme in params["quantization"]:  # one stage is enough to see what is wrong with its file
-        check_stage("quantize", QuantizeStage, params, scheme)
+    # one stage is enough to see what is wrong with a scheme's file
+    schemes = [check_stage("quantize", QuantizeStage, params, scheme).quantization for scheme in params["quantization"]]
+    check_own_file(configs["architecture"].backbone, schemes, configs["train"].training.mode)
 
 
 def check_keys(params: Mapping[str, Any]) -> None:

@@ -61,7 +61,7 @@ def test_a_choice_is_consistent(name):
     assert config.input_pixels >= config.min_input_pixels
     figures = PublishedFigures(config.num_parameters, config.num_multiply_adds, config.imagenet_top1_percent)
     assert published_figures(config) == figures
-    assert config.source or config.family == "keras_file"
+    assert config.source or config.family == "own_file"
     for width in config.widths:
         for pixels in config.resolutions:
             key = figures_key(dataclasses.replace(config, width=width, input_pixels=pixels))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline import backbone as stage
-from pipeline.backbones import checked
+from pipeline.backbones import build, checked
 from pipeline.config.backbone import BackboneStage
 from pipeline.errors import ModelError
 from pipeline.files import layout
@@ -24,7 +24,7 @@ def converted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         seen["images"] = images
         return float(seen["difference"])
 
-    monkeypatch.setattr(stage, "build_backbone", lambda config: config)
+    monkeypatch.setattr(build, "build_backbone", lambda config: config)
     monkeypatch.setattr(checked, "convert", lambda _model: b"tflite")
     monkeypatch.setattr(checked, "largest_difference", difference)
     return seen

@@ -220,7 +220,7 @@ def test_an_unknown_family_is_refused():
     with pytest.raises(ConfigurationError) as caught:
         build_backbone(config_of("efficientnet_lite0", family="resnet"))
     assert caught.value.found == "backbone.family: resnet"
-    assert caught.value.expected == "one of efficientnet_lite, applications, keras_file"
+    assert caught.value.expected == "one of efficientnet_lite, applications, own_file"
     assert "family" in caught.value.remedy
 
 

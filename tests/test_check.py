@@ -21,6 +21,7 @@ from pipeline.check import (
 )
 from pipeline.config import composing, plain
 from pipeline.config.plain import CONF_FOLDER, load
+from pipeline.config.quantization import AS_IS
 from pipeline.errors import ConfigurationError, InputError, PipelineError
 from pipeline.files import layout, write_text
 from pipeline.keys.description import LOCKS, description
@@ -54,9 +55,16 @@ def test_the_projects_own_params_pass(params: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", choices_of("quantization"))  # test_architecture.py composes the backbones
+@pytest.mark.parametrize(
+    "scheme", sorted({*choices_of("quantization")} - {AS_IS})
+)  # test_architecture.py composes the backbones
 def test_every_scheme_composes(params: dict[str, Any], scheme: str) -> None:
     check(params | {"quantization": list({"float32": 0, scheme: 0}), "deploy": scheme})
+
+
+def test_a_backbone_that_did_not_come_quantized_is_not_used_as_it_is(params: dict[str, Any]) -> None:
+    message = refusal(params | {"quantization": ["float32", AS_IS], "deploy": AS_IS})
+    assert "`quantization` lists as_is, and weights: package in conf/backbone/efficientnet_lite0.yaml" in message
 
 
 def test_unknown_backbone_names_key_value_and_choices(params: dict[str, Any]) -> None:

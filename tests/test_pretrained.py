@@ -14,6 +14,7 @@ from pipeline.config.backbone import BackboneStage
 from pipeline.config.backbone_names import overrides
 from pipeline.config.composing import composed
 from pipeline.config.plain import load
+from pipeline.config.quantization import AS_IS
 from pipeline.errors import ConfigurationError, InputError
 from pipeline.files import layout, sha256_of_file, write_text
 from pipeline.images.model_input import to_model_input
@@ -25,7 +26,7 @@ from pipeline.tools.cli import viewfinder
 from pipeline.tools.pretrained import _published_accuracy, class_names
 from tests.conftest import PROJECT
 
-SCHEMES = sorted(path.stem for path in (PROJECT / "conf/quantization").glob("*.yaml"))
+SCHEMES = sorted(path.stem for path in (PROJECT / "conf/quantization").glob("*.yaml") if path.stem != AS_IS)
 # int4 keeps the names, but is hardly sure of anything any more.
 MIN_PROBABILITY = dict.fromkeys(SCHEMES, 0.5) | {"int4": 0.01}
 KNOWN = {

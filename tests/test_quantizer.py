@@ -13,7 +13,7 @@ from litert_quantizer import quantizer
 from litert_quantizer.calibrator import CalibrationMode
 from omegaconf import OmegaConf
 
-from pipeline.config.quantization import ALGORITHMS, QuantizationConfig
+from pipeline.config.quantization import ALGORITHMS, AS_IS, QuantizationConfig
 from pipeline.errors import ConfigurationError, InputError, PipelineError
 from pipeline.files import sha256_of_bytes
 from pipeline.litert import quantizer as quantizer_module
@@ -162,7 +162,7 @@ def test_config_refuses_what_cannot_be(change, message):
 
 # The schemes of conf/quantization
 
-CONF = {path.stem: path for path in sorted((PROJECT / "conf" / "quantization").glob("*.yaml"))}
+CONF = {path.stem: path for path in sorted((PROJECT / "conf" / "quantization").glob("*.yaml")) if path.stem != AS_IS}
 PROMISES = {  # kind, type and bits of weights, bits of activations
     "dynamic": ("dynamic", "int", 8, 32),
     "float16": ("weight_only", "float", 16, 32),

@@ -22,7 +22,7 @@ from tests import tiny_models
 LABELS = ("cup", "rote Möhre")
 BACKBONE = BackboneConfig(
     name="tiny",
-    family="keras_file",
+    family="own_file",
     width=1,
     depth=1,
     input_pixels=tiny_models.PIXELS,

@@ -11,6 +11,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from pipeline.backbones import applications, efficientnet_lite, keras_file
+from pipeline.backbones.feature_length import refuse_other_length
 from pipeline.backbones.imagenet import imagenet_weights
 from pipeline.backbones.named_weights import checked_path
 from pipeline.backbones.quiet_tensorflow import keras, tensorflow
@@ -23,7 +24,7 @@ from pipeline.backbones.weight_files import (
     load_safetensors,
     read_safetensors,
 )
-from pipeline.config.backbone import BackboneConfig, expected_feature_length
+from pipeline.config.backbone import BackboneConfig
 from pipeline.config.backbone_names import file_of
 from pipeline.errors import ConfigurationError, FullDiskError
 from pipeline.processes.silence import silenced
@@ -45,7 +46,7 @@ def build_backbone(config: BackboneConfig, *, classifier: bool = False, batch_si
     Returns:
         A model from "image", uint8 [batch_size, input_pixels, input_pixels, 3], RGB 0..255, to "features", float32
         [batch_size, feature_length], or to probabilities of ImageNet's classes, float32 [batch_size, 1000].
-        It is flat (no model within it), unless its family is keras_file.
+        It is flat (no model within it), unless its family is own_file.
 
     Raises:
         ConfigurationError: The configuration names no known kind of weights, its feature_length is wrong, or the
@@ -54,13 +55,7 @@ def build_backbone(config: BackboneConfig, *, classifier: bool = False, batch_si
         MissingPackageError: The package with the weights is not installed.
     """
     model = BUILDERS[config.family](config, classifier, batch_size)
-    feature_length, expected = int(model.get_layer("features").output.shape[-1]), expected_feature_length(config)
-    if feature_length != expected:
-        raise ConfigurationError(
-            found=f"feature_length: {expected} in {file_of(config.name)}",
-            expected=f"{feature_length}, the length of this architecture's feature vector",
-            remedy=f"write feature_length: {feature_length}",
-        )
+    refuse_other_length(config, int(model.get_layer("features").output.shape[-1]))
     return model
 
 
@@ -120,7 +115,7 @@ def _load_torch(model: keras.Model, path: Path) -> None:
 
 
 # A family builds its backbones with their weights.
-BUILDERS = {"efficientnet_lite": _efficientnet_lite, "applications": _application, "keras_file": _keras_file}
+BUILDERS = {"efficientnet_lite": _efficientnet_lite, "applications": _application, "own_file": _keras_file}
 
 
 def convert(model: keras.Model) -> bytes:

@@ -9,7 +9,7 @@ from pipeline.config.ranges import between, one_of
 from pipeline.errors import ConfigurationError
 
 CHANNELS = ("rgb", "bgr")
-FAMILIES = ("efficientnet_lite", "applications", "keras_file")
+FAMILIES = ("efficientnet_lite", "applications", "own_file")
 _MAX_FACTOR, _MAX_PIXELS, _MAX_FEATURES = 10, 4096, 100_000
 _NUM_CHANNELS = 3
 
@@ -58,6 +58,7 @@ class BackboneConfig:
         weights_hashes: MD5 or SHA-256 of the files behind weights_url, as their authors publish them; the file must
             have one of them. Empty if they publish none.
         weights_sha256: Of the package's or the path's file.
+        features: Name of the tensor that holds the features in a .tflite file of one's own; empty for its output.
         num_parameters: Published, with the ImageNet classifier, at this width.
         num_multiply_adds: Published, for one picture at this width and input_pixels.
         imagenet_top1_percent: Published, float32, percent of the validation pictures.
@@ -84,6 +85,7 @@ class BackboneConfig:
     weights_url: str = ""
     weights_hashes: list[str] = field(default_factory=list)
     weights_sha256: str = ""
+    features: str = ""
     num_parameters: int | None = None
     num_multiply_adds: int | None = None
     imagenet_top1_percent: float | None = None

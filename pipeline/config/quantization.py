@@ -7,8 +7,9 @@ from omegaconf import MISSING
 from pipeline.config.ranges import one_of
 from pipeline.errors import ConfigurationError
 
-KINDS = ("none", "weight_only", "dynamic", "static")
-WEIGHT_TYPES = ("float", "int")
+AS_IS = "as_is"
+KINDS = ("none", "weight_only", "dynamic", "static", AS_IS)
+WEIGHT_TYPES = ("float", "int", "own")
 ROUNDINGS = ("nearest", "calibrated")
 FEATURES = ("own", "float32")
 # The values of litert_quantizer's AlgorithmName.
@@ -27,13 +28,13 @@ class QuantizationConfig:
 
     Attributes:
         scheme: Name of the scheme, which is the name of its file.
-        kind: `none` leaves the backbone alone; `weight_only` stores weights small and computes in float32; `dynamic`
-            computes in integers, with activations scaled picture by picture; `static` computes in integers, with
-            activations scaled once, by calibration.
-        weight_bits: Bits of a stored weight: 32, 16 (float) or 8, 4 (int). Depthwise convolutions have no 4-bit
-            form and take 8.
-        weight_type: `float` or `int`.
-        activation_bits: 32 (float), or 8 or 16 with `static`.
+        kind: `none` is the backbone in float32; `as_is` is one that came quantized, as it came; `weight_only` stores
+            weights small and computes in float32; `dynamic` computes in integers, with activations scaled picture by
+            picture; `static` computes in integers, with activations scaled once, by calibration.
+        weight_bits: Bits of a stored weight: 32, 16 (float) or 8, 4 (int); 0 with `as_is`. Depthwise convolutions have
+            no 4-bit form and take 8.
+        weight_type: `float`, `int`, or `own` with `as_is`.
+        activation_bits: 32 (float), 8 or 16 with `static`, 0 with `as_is`.
         algorithm: How the scales of weights are chosen: a value of litert_quantizer's AlgorithmName.
         rounding: `nearest` takes each weight to its nearest step; `calibrated` takes them all to where the layers'
             outputs change least on the calibration pictures, and corrects the biases (see pipeline.litert.rounding).
@@ -94,6 +95,8 @@ def _combinations(kind: str) -> list[tuple[str, int, int]]:
     """Return the (weight_type, weight_bits, activation_bits) that LiteRT has kernels for."""
     if kind == "none":
         return [("float", _FLOAT_BITS, _FLOAT_BITS)]
+    if kind == AS_IS:
+        return [("own", 0, 0)]
     if kind == "weight_only":
         return [("float", 16, _FLOAT_BITS), ("int", 8, _FLOAT_BITS), ("int", 4, _FLOAT_BITS)]
     if kind == "dynamic":

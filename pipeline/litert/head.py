@@ -22,6 +22,7 @@ from pipeline.litert.flatbuffer import (
     read_model,
     write_model,
 )
+from pipeline.litert.operators import add_operator, add_reshape, add_tensor
 
 FEATURES_NAME = b"features"
 
@@ -58,16 +59,16 @@ def append_head(
             f"the head's weights have shape {weights.shape} and its bias {bias.shape};"
             f" expected ({num_features}, outputs) and (outputs,), as the backbone gives {num_features} features"
         )
-    weights_tensor = _add_tensor(model, b"head/weights", [num_outputs, num_features], weights.T)
-    bias_tensor = _add_tensor(model, b"head/bias", [num_outputs], bias)
-    logits = _add_tensor(model, LOGITS_NAME, [1, num_outputs])
+    weights_tensor = add_tensor(model, b"head/weights", [num_outputs, num_features], weights.T)
+    bias_tensor = add_tensor(model, b"head/bias", [num_outputs], bias)
+    logits = add_tensor(model, LOGITS_NAME, [1, num_outputs])
     is_whole = num_labels in (None, num_outputs)
     softmax_name = PROBABILITIES_NAME if is_whole else EVERY_PROBABILITY_NAME
-    probabilities = _add_tensor(model, softmax_name, [1, num_outputs])
-    _add_operator(
+    probabilities = add_tensor(model, softmax_name, [1, num_outputs])
+    add_operator(
         model, "FULLY_CONNECTED", [features, weights_tensor, bias_tensor], logits, schema.FullyConnectedOptionsT()
     )
-    _add_operator(model, "SOFTMAX", [logits], probabilities, schema.SoftmaxOptionsT(beta=1.0))
+    add_operator(model, "SOFTMAX", [logits], probabilities, schema.SoftmaxOptionsT(beta=1.0))
     if num_labels is not None and not is_whole:
         probabilities = _first(model, probabilities, num_labels)
     _set_output(model, PROBABILITIES_NAME, probabilities)
@@ -83,8 +84,8 @@ def append_softmax(content: bytes) -> bytes:
     model = read_model(content)
     logits = int(model.subgraphs[0].outputs[0])
     num_outputs = int(model.subgraphs[0].tensors[logits].shape[-1])
-    probabilities = _add_tensor(model, PROBABILITIES_NAME, [1, num_outputs])
-    _add_operator(model, "SOFTMAX", [logits], probabilities, schema.SoftmaxOptionsT(beta=1.0))
+    probabilities = add_tensor(model, PROBABILITIES_NAME, [1, num_outputs])
+    add_operator(model, "SOFTMAX", [logits], probabilities, schema.SoftmaxOptionsT(beta=1.0))
     _set_output(model, PROBABILITIES_NAME, probabilities)
     return write_model(model)
 
@@ -128,49 +129,14 @@ def _first(model: Any, probabilities: int, num_labels: int) -> int:
     """
     num_outputs = int(model.subgraphs[0].tensors[probabilities].shape[-1])
     four, one, two = [1, 1, 1, num_outputs], [1, 1, 1, num_labels], [1, num_labels]
-    begin = _add_tensor(model, b"head/begin", [4], np.zeros(4, np.int32))
-    size = _add_tensor(model, b"head/size", [4], np.array(one, np.int32))
-    as_picture, part = _add_tensor(model, AS_PICTURE_NAME, four), _add_tensor(model, PART_NAME, one)
-    output = _add_tensor(model, PROBABILITIES_NAME, two)
-    _add_reshape(model, probabilities, as_picture, four)
-    _add_operator(model, "SLICE", [as_picture, begin, size], part, schema.SliceOptionsT())
-    _add_reshape(model, part, output, two)
+    begin = add_tensor(model, b"head/begin", [4], np.zeros(4, np.int32))
+    size = add_tensor(model, b"head/size", [4], np.array(one, np.int32))
+    as_picture, part = add_tensor(model, AS_PICTURE_NAME, four), add_tensor(model, PART_NAME, one)
+    output = add_tensor(model, PROBABILITIES_NAME, two)
+    add_reshape(model, probabilities, as_picture, four, b"head/shape")
+    add_operator(model, "SLICE", [as_picture, begin, size], part, schema.SliceOptionsT())
+    add_reshape(model, part, output, two, b"head/shape")
     return output
-
-
-def _add_reshape(model: Any, tensor: int, output: int, shape: list[int]) -> None:
-    target = _add_tensor(model, b"head/shape", [len(shape)], np.array(shape, np.int32))
-    _add_operator(model, "RESHAPE", [tensor, target], output, schema.ReshapeOptionsT(newShape=shape))
-
-
-def _add_tensor(model: Any, name: bytes, shape: list[int], constant: npt.NDArray[Any] | None = None) -> int:
-    """Add a float32 tensor, or one of int32 with such a constant, and return its index.
-
-    Buffer 0 is the empty one that activations share.
-    """
-    buffer, is_integer = 0, constant is not None and constant.dtype == np.int32
-    if constant is not None:
-        data = np.frombuffer(np.ascontiguousarray(constant, "<i4" if is_integer else "<f4").tobytes(), np.uint8)
-        model.buffers.append(schema.BufferT(data=data))
-        buffer = len(model.buffers) - 1
-    kind = schema.TensorType.INT32 if is_integer else schema.TensorType.FLOAT32
-    tensor = schema.TensorT(shape=shape, type=kind, buffer=buffer, name=name, hasRank=True)
-    model.subgraphs[0].tensors.append(tensor)
-    return len(model.subgraphs[0].tensors) - 1
-
-
-def _add_operator(model: Any, kind: str, inputs: list[int], output: int, options: Any) -> None:
-    number = getattr(schema.BuiltinOperator, kind)
-    # version 1 runs since LiteRT 1.5.0, so the file's own `min_runtime_version` stays right
-    model.operatorCodes.append(schema.OperatorCodeT(deprecatedBuiltinCode=number, builtinCode=number, version=1))
-    operator = schema.OperatorT(
-        opcodeIndex=len(model.operatorCodes) - 1,
-        inputs=inputs,
-        outputs=[output],
-        builtinOptionsType=getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T")),
-        builtinOptions=options,
-    )
-    model.subgraphs[0].operators.append(operator)
 
 
 def _set_output(model: Any, name: bytes, tensor: int) -> None:

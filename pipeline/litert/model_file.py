@@ -9,7 +9,7 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from pipeline.config.quantization import QuantizationConfig
+from pipeline.config.quantization import AS_IS, QuantizationConfig
 from pipeline.errors import ModelError
 from pipeline.litert.flatbuffer import (
     builtin_number,
@@ -87,6 +87,8 @@ def check_scheme(content: bytes, config: QuantizationConfig, name: str) -> None:
     Raises:
         ModelError: If a type differs; the first such operator is named.
     """
+    if config.kind == AS_IS:  # it promises nothing
+        return
     model = read_model(content)
     graph = model.subgraphs[0]
     for position, operator in enumerate(graph.operators[: num_backbone_operators(model)]):
@@ -104,6 +106,22 @@ def check_scheme(content: bytes, config: QuantizationConfig, name: str) -> None:
                 expected=f"{promised}, as the scheme {config.scheme} promises",
                 remedy="choose another scheme in params.yaml, or build the backbone from layers that can be quantized",
             )
+
+
+def is_float32(content: bytes) -> bool:
+    """Tell whether a .tflite file stores and computes all of its real numbers in float32.
+
+    Raises:
+        ModelError: If it is no TensorFlow Lite model.
+    """
+    tensors = read_model(content).subgraphs[0].tensors
+    return not any(has_scale(tensor) or tensor.type == schema.TensorType.FLOAT16 for tensor in tensors)
+
+
+def has_scale(tensor: Any) -> bool:
+    """Tell whether a tensor's integers stand for other numbers, by a scale and a zero point."""
+    scale = None if tensor.quantization is None else tensor.quantization.scale
+    return scale is not None and len(scale) > 0
 
 
 def _promised(config: QuantizationConfig, kind: str) -> _Promise:

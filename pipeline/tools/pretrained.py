@@ -8,6 +8,7 @@ from pipeline.config.backbone import BackboneConfig, BackboneStage
 from pipeline.config.backbone_names import overrides
 from pipeline.config.composing import composed
 from pipeline.config.plain import CONF_FOLDER, PARAMS, load
+from pipeline.config.quantization import AS_IS
 from pipeline.config.quantize import QuantizeStage
 from pipeline.errors import ConfigurationError, InputError
 from pipeline.files import layout, write_bytes, write_text
@@ -104,7 +105,7 @@ def _published_accuracy(config: BackboneConfig) -> dict[str, object]:
 
 
 def _refuse_unknown_scheme(scheme: str) -> None:
-    known = sorted(path.stem for path in (CONF_FOLDER / "quantization").glob("*.yaml"))
+    known = sorted(path.stem for path in (CONF_FOLDER / "quantization").glob("*.yaml") if path.stem != AS_IS)
     if scheme not in known:
         raise ConfigurationError(
             found=f"--scheme {scheme}", expected=f"one of {', '.join(known)}", remedy="choose one of these"

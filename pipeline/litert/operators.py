@@ -1,0 +1,60 @@
+"""Adds tensors and operators to the graph of a .tflite file."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert import schema_py_generated as schema
+
+_TYPES = {"float32": schema.TensorType.FLOAT32, "int32": schema.TensorType.INT32, "uint8": schema.TensorType.UINT8}
+
+
+def add_tensor(
+    model: Any, name: bytes, shape: list[int], constant: npt.NDArray[Any] | None = None, *, dtype: str = "float32"
+) -> int:
+    """Add a tensor to a model's first graph.
+
+    Args:
+        model: The schema's `ModelT`.
+        name: Of the tensor.
+        shape: Of the tensor.
+        constant: What it always holds: as int32 if it is of that type, else as float32. None for an activation.
+        dtype: Of an activation: `float32`, `int32` or `uint8`.
+
+    Returns:
+        Its index.
+    """
+    buffer = 0  # the empty one that activations share
+    if constant is not None:
+        dtype = "int32" if constant.dtype == np.int32 else "float32"
+        little_endian = np.ascontiguousarray(constant, np.dtype(dtype).newbyteorder("<"))
+        model.buffers.append(schema.BufferT(data=np.frombuffer(little_endian.tobytes(), np.uint8)))
+        buffer = len(model.buffers) - 1
+    tensor = schema.TensorT(shape=shape, type=_TYPES[dtype], buffer=buffer, name=name, hasRank=True)
+    model.subgraphs[0].tensors.append(tensor)
+    return len(model.subgraphs[0].tensors) - 1
+
+
+def new_operator(model: Any, kind: str, inputs: list[int], output: int, options: Any) -> Any:
+    """Return an operator, for a place in a graph that the caller knows."""
+    number = getattr(schema.BuiltinOperator, kind)
+    # version 1 runs since LiteRT 1.5.0, so the file's own `min_runtime_version` stays right
+    model.operatorCodes.append(schema.OperatorCodeT(deprecatedBuiltinCode=number, builtinCode=number, version=1))
+    return schema.OperatorT(
+        opcodeIndex=len(model.operatorCodes) - 1,
+        inputs=inputs,
+        outputs=[output],
+        builtinOptionsType=getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T")),
+        builtinOptions=options,
+    )
+
+
+def add_operator(model: Any, kind: str, inputs: list[int], output: int, options: Any) -> None:
+    """Append an operator to the first graph."""
+    model.subgraphs[0].operators.append(new_operator(model, kind, inputs, output, options))
+
+
+def add_reshape(model: Any, tensor: int, output: int, shape: list[int], name: bytes) -> None:
+    """Append a RESHAPE to the first graph; `name` is that of the constant with the shape."""
+    target = add_tensor(model, name, [len(shape)], np.array(shape, np.int32))
+    add_operator(model, "RESHAPE", [tensor, target], output, schema.ReshapeOptionsT(newShape=shape))
