@@ -23,6 +23,7 @@ COMMANDS = {
     "summary",
     "score",
     "predict",
+    "arm64",
     "pretrained",
     "try",
     "film",
@@ -168,7 +169,7 @@ def test_the_makefile_explains_every_target_and_starts_tools_by_their_command() 
     ).stdout
     assert [line.split()[1] for line in told.splitlines()] == phony
     used = set(re.findall(r"\$\(BIN\)/viewfinder ([\w-]+)", text))
-    assert used == COMMANDS - {"score", "predict", "pretrained", "film", "import", "completion"}
+    assert used == COMMANDS - {"score", "predict", "pretrained", "arm64", "film", "import", "completion"}
     assert not re.search(r"-m pipeline\.(tools|choosing|score)", text)
 
 

@@ -236,6 +236,33 @@ def try_page(folder: Path | None, beside: tuple[str, ...], opens: bool) -> None:
 
 
 @viewfinder.command(cls=Tool)
+@click.argument("folder", type=_FILE, default=Path("models/deployed"))
+@click.option(
+    "--cpu",
+    "chips",
+    type=ChoicesOf("pipeline.litert.arm64_chips", "CHIPS"),
+    multiple=True,
+    help="A chip; may be repeated.  [default: all]",
+)
+@click.option("--pictures", "max_pictures", type=click.IntRange(min=1), help="Of golden/, at most.  [default: all]")
+@_as_json
+def arm64(folder: Path, chips: tuple[str, ...], max_pictures: int | None, as_json: bool) -> None:
+    """Prove models on ARM64, the processor of phones.
+
+    Runs the golden pictures of FOLDER, in every scheme that was made, in LiteRT for ARM64 on emulated chips, and holds
+    the answers against LiteRT on this machine. Set up once in .cache/arm64, from Debian's packages and PyPI.
+    """
+    from dataclasses import asdict
+
+    from pipeline.litert.arm64_chips import CHIPS
+    from pipeline.tools.arm64 import compared, refuse_broken, table
+
+    found = compared(folder, chips or tuple(CHIPS), max_pictures)
+    _print({"comparisons": [asdict(one) for one in found]} if as_json else table(found))
+    refuse_broken(found)
+
+
+@viewfinder.command(cls=Tool)
 @click.option("--lan", is_flag=True, help="Let phones in your network come, by https.  [default: this machine alone]")
 @click.option("--address", help="Of this machine in that network.  [default: the one that leads outside]")
 @click.option("--port", type=click.IntRange(1, 65535), default=8443, show_default=True, help="To listen at.")
