@@ -4,13 +4,17 @@ import json
 import platform
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.errors import InputError, MissingPackageError, ModelError, PipelineError
+from pipeline.files import layout
+from pipeline.images.model_input import to_model_input
 from pipeline.litert import arm64, arm64_setup
 from pipeline.litert.arm64 import Arm64Interpreter
 from pipeline.litert.arm64_chips import CHIPS
@@ -18,6 +22,9 @@ from pipeline.litert.head import append_head
 from pipeline.litert.interpreter import load_interpreter
 from pipeline.litert.quantizer import quantize
 from pipeline.tools.arm64 import Comparison, compared, refuse_broken, table
+from tests import tiny_project
+from tests.test_app_snippets import LITERT
+from tests.test_deploy import deploy_tiny
 from tests.tiny_models import SCHEMES, backbone, head, pictures
 
 
@@ -210,21 +217,46 @@ def test_a_folder_without_golden_pictures_is_refused(folder):
         compared(Path("models/deployed"), ["cortex-a53"], None)
 
 
+@pytest.fixture(scope="module")
+def emulation(tmp_path_factory):
+    """Set it up once, from Debian's packages and PyPI."""
+    if platform.machine() != "x86_64" or shutil.which("apt-get") is None:
+        pytest.skip("ARM64 is emulated on Debian on x86-64")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arm64_setup, "FOLDER", tmp_path_factory.mktemp("emulation") / "arm64")
+        try:
+            arm64_setup.set_up()
+        except PipelineError as error:
+            if "apt-get update failed" in error.found or isinstance(error, MissingPackageError):
+                pytest.skip(f"Debian's packages cannot be had: {error.found}")
+            raise
+        yield
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(
-    platform.machine() != "x86_64" or shutil.which("apt-get") is None, reason="ARM64 is emulated on Debian on x86-64"
-)
-def test_arm64_answers_as_this_machine_does(folder):
-    try:
-        arm64_setup.set_up()
-    except PipelineError as error:
-        if "apt-get update failed" in error.found or isinstance(error, MissingPackageError):
-            pytest.skip(f"Debian's packages cannot be had: {error.found}")
-        raise
+@pytest.mark.parametrize("chip", ["cortex-a53", "cortex-x2"])  # without and with dot products and i8mm
+def test_integer_features_of_arm64_are_this_machines_bit_for_bit(emulation, chip):
     quantized = quantize(backbone(), SCHEMES["int8"], pictures(8))
-    for chip in ("cortex-a53", "cortex-x2"):  # without and with dot products and i8mm
-        for picture, found in zip(pictures(4), run_there(quantized, chip, pictures(4)), strict=True):
-            np.testing.assert_array_equal(found, run_here(quantized, picture))
+    for picture, found in zip(pictures(4), run_there(quantized, chip, pictures(4)), strict=True):
+        np.testing.assert_array_equal(found, run_here(quantized, picture))
+
+
+@pytest.mark.slow
+def test_float_answers_of_arm64_are_nearly_this_machines(emulation):
     floats = classifier("float32")
     for picture, found in zip(pictures(2), run_there(floats, "cortex-a76", pictures(2)), strict=True):
         np.testing.assert_allclose(found, run_here(floats, picture), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_docs_code_runs_on_an_emulated_raspberry_pi_as_it_stands(emulation, folder):
+    deploy_tiny("int8")
+    Image.fromarray(tiny_project.picture(1, 7)).save("photo.jpg", quality=95, subsampling=0)
+    command, environment = arm64.command_on("cortex-a72", ["-c", LITERT])
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True)
+    with Image.open("photo.jpg") as photo:
+        picture = to_model_input(np.array(photo), 16, "stretch")
+    answers = run_here((layout.DEPLOYED / "model.tflite").read_bytes(), picture)[0]
+    said, probability = done.stdout.rsplit(maxsplit=1)
+    assert said == tiny_project.LABELS[int(answers.argmax())]
+    assert float(probability) == pytest.approx(answers.max(), abs=1e-5)
