@@ -6,13 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import InputError, MissingPackageError, ModelError, PipelineError
+from pipeline.config.evaluate import EvaluateStage
+from pipeline.errors import ConfigurationError, InputError, MissingPackageError, ModelError, PipelineError
+from pipeline.evaluate import evaluate
 from pipeline.files import layout
 from pipeline.images.model_input import to_model_input
 from pipeline.litert import arm64, arm64_setup
@@ -21,10 +24,12 @@ from pipeline.litert.arm64_chips import CHIPS
 from pipeline.litert.head import append_head
 from pipeline.litert.interpreter import load_interpreter
 from pipeline.litert.quantizer import quantize
+from pipeline.litert.runtimes import open_classifier
 from pipeline.tools.arm64 import Comparison, compared, refuse_broken, table
 from tests import tiny_project
 from tests.test_app_snippets import LITERT
 from tests.test_deploy import deploy_tiny
+from tests.test_evaluate import CONFIG, write_model
 from tests.tiny_models import SCHEMES, backbone, head, pictures
 
 
@@ -210,6 +215,27 @@ def test_a_broken_rule_is_an_error(folder):
     refuse_broken([good])
     with pytest.raises(ModelError, match=r"int4 on cortex-a72 by a factor of 1.7\n(.|\n)*max_factor"):
         refuse_broken([good, bad])
+
+
+def test_evaluate_scores_by_it_and_tells_how_far_it_agrees(on_this_machine, folder):
+    tiny_project.make()
+    write_model("float32")
+    evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE.name, replace(CONFIG, runtime="arm64")))
+    metrics = json.loads(layout.evaluation("float32").read_text())
+    assert (metrics["runtime"], metrics["agreement_with_litert"]) == ("arm64", 1.0)
+
+
+def test_what_is_no_picture_classifier_leaves_no_program_behind(on_this_machine, monkeypatch):
+    ended, close = [], Arm64Interpreter.close
+
+    def recorded(interpreter):
+        ended.append(interpreter)
+        close(interpreter)
+
+    monkeypatch.setattr(Arm64Interpreter, "close", recorded)
+    with pytest.raises(ConfigurationError):
+        open_classifier(append_head(backbone(dtype="float32"), *head()), runtime="arm64", resize="stretch")
+    assert len(ended) == 1
 
 
 def test_a_folder_without_golden_pictures_is_refused(folder):

@@ -176,7 +176,7 @@ def test_mediapipe_does_not_crop(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
-    [("runtime", "tflite", "one of litert, reference, mediapipe"), ("num_reference_frames", 0, "at least 1")],
+    [("runtime", "tflite", "one of litert, reference, mediapipe, arm64"), ("num_reference_frames", 0, "at least 1")],
 )
 def test_settings_out_of_range(name: str, value: Any, expected: str) -> None:
     with pytest.raises(PipelineError, match=f"evaluate.{name}: {value}\n  expected: .*{expected}"):

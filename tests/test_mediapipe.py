@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.config.evaluate import RUNTIMES, EvaluateStage
+from pipeline.config.evaluate import LITERT, MEDIAPIPE, REFERENCE, EvaluateStage
 from pipeline.errors import ConfigurationError, MissingPackageError, ModelError
 from pipeline.evaluate import evaluate
 from pipeline.files import layout
@@ -71,14 +71,14 @@ def test_stretch_is_what_the_phone_does(mediapipe, shape):
 def test_three_runtimes_agree(mediapipe, shape):
     content = embed_labels(append_head(backbone(), *head()), LABELS, name="tiny", description="For tests.")
     rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    litert, reference, phone = (answer(content, runtime, rgb) for runtime in RUNTIMES)
+    litert, reference, phone = (answer(content, runtime, rgb) for runtime in (LITERT, REFERENCE, MEDIAPIPE))
     np.testing.assert_allclose(reference, litert, rtol=0, atol=1e-5)
     np.testing.assert_allclose(phone, litert, rtol=0, atol=1e-5)
 
 
 def test_a_quantized_output_means_the_same_to_all(mediapipe):
     content = quantized_output(append_head(backbone(), *head()))
-    litert, reference, phone = (answer(content, runtime, pictures(1)[0]) for runtime in RUNTIMES)
+    litert, reference, phone = (answer(content, runtime, pictures(1)[0]) for runtime in (LITERT, REFERENCE, MEDIAPIPE))
     assert np.unique(litert * 256 % 1).tolist() == [0]
     np.testing.assert_allclose(reference, litert, rtol=0, atol=1 / 256)
     np.testing.assert_allclose(phone, litert, rtol=0, atol=1e-6)

@@ -105,7 +105,7 @@ def test_completion(shell: str) -> None:
 def test_options_and_their_values_are_completed(folder: Path) -> None:
     words = {"COMP_WORDS": "viewfinder score m d --runtime ", "COMP_CWORD": "5"}
     done = start(folder=folder, _VIEWFINDER_COMPLETE="bash_complete", **words)
-    assert done.stdout.split() == ["plain,litert", "plain,reference", "plain,mediapipe"]
+    assert done.stdout.split() == ["plain,litert", "plain,reference", "plain,mediapipe", "plain,arm64"]
 
 
 def test_ctrl_c_ends_it_with_130_and_without_a_traceback() -> None:

@@ -6,7 +6,7 @@ from omegaconf import MISSING
 
 from pipeline.config.ranges import at_least, one_of
 
-LITERT, REFERENCE, MEDIAPIPE = RUNTIMES = ("litert", "reference", "mediapipe")
+LITERT, REFERENCE, MEDIAPIPE, ARM64 = RUNTIMES = ("litert", "reference", "mediapipe", "arm64")
 
 
 @dataclass
@@ -15,7 +15,8 @@ class EvaluateConfig:
 
     Attributes:
         runtime: What runs the model on the test frames: `litert` (XNNPACK, what apps get by default), `reference`
-            (LiteRT's plain kernels) or `mediapipe` (MediaPipe Tasks, with its own preprocessing).
+            (LiteRT's plain kernels), `mediapipe` (MediaPipe Tasks, with its own preprocessing) or `arm64` (LiteRT for
+            ARM64, emulated; slow).
         num_calibration_bins: Bins of the expected calibration error.
         num_reference_frames: Test frames, at most, that XNNPACK is compared with the reference kernels on.
     """

@@ -44,6 +44,8 @@ class Chip:
         return "".join(f"processor\t: {number}\n{core}" for number in range(_NUM_CORES))
 
 
+DEFAULT_CHIP = "cortex-a76"
+
 CHIPS = {
     "cortex-a53": Chip("cortex-a53", 0xD03, _V8_0, "Raspberry Pi 3"),
     "cortex-a72": Chip("cortex-a72", 0xD08, _V8_0, "Raspberry Pi 4"),

@@ -1,9 +1,10 @@
-"""Runs a classifier on frames in one of three runtimes that should agree.
+"""Runs a classifier on frames in one of four runtimes that should agree.
 
 - `litert`: LiteRT with XNNPACK, what an app gets that uses LiteRT itself.
 - `reference`: LiteRT's plain C++ kernels, which define what each operator gives. For Lite0 about forty times as slow.
 - `mediapipe`: MediaPipe Tasks, the C++ graph of Android and iOS apps: it is given the frame as it is stored, and scales
   and normalizes it by itself.
+- `arm64`: LiteRT with XNNPACK for the processors of phones, emulated, behind the project's own preprocessing.
 
 Any picture classifier will do, not only the project's own: uint8, int8 or float32 pixels, square or not.
 """
@@ -19,9 +20,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.config.evaluate import MEDIAPIPE, REFERENCE
+from pipeline.config.evaluate import ARM64, LITERT, MEDIAPIPE, REFERENCE
 from pipeline.errors import ConfigurationError, MissingPackageError, ModelError, PipelineError, combine
 from pipeline.images.model_input import scale_like_phone, to_model_input
+from pipeline.litert.arm64 import Arm64Interpreter
+from pipeline.litert.arm64_chips import DEFAULT_CHIP
 from pipeline.litert.interpreter import load_interpreter
 from pipeline.litert.metadata import read_normalization
 from pipeline.processes.progress import counted
@@ -87,8 +90,7 @@ class LiteRtClassifier:
         *,
         resize: str,
         normalization: Normalization | None = None,
-        num_threads: int = 1,
-        reference_kernels: bool = False,
+        runtime: str = LITERT,
     ) -> None:
         """Load a model.
 
@@ -96,20 +98,28 @@ class LiteRtClassifier:
             content: A .tflite file.
             resize: See `model_input.to_model_input`.
             normalization: Of a model that takes float32, and of no other; None for what its metadata say.
-            num_threads: Threads that LiteRT may use.
-            reference_kernels: See `load_interpreter`.
+            runtime: `litert`, `reference` or `arm64`.
 
         Raises:
             ModelError: If LiteRT cannot load it, or it is no picture classifier.
             ConfigurationError: If the normalization does not fit.
         """
-        self._interpreter = load_interpreter(content, num_threads, reference_kernels=reference_kernels)
+        self._arm64 = Arm64Interpreter(content, chip=DEFAULT_CHIP) if runtime == ARM64 else None
+        try:
+            self._load(content, normalization, runtime)
+        except BaseException:
+            self.close()
+            raise
+        self._resize = resize
+
+    def _load(self, content: bytes, normalization: Normalization | None, runtime: str) -> None:
+        self._interpreter = self._arm64 or load_interpreter(content, 1, reference_kernels=runtime == REFERENCE)
         self._signature = _signature_of(self._interpreter)
         if normalization is None and self._signature.input_type is np.float32:
             described = read_normalization(content)
             normalization = None if described is None else Normalization(*described)
         _check_normalization(self._signature, normalization)
-        self._resize, self._normalization = resize, normalization
+        self._normalization = normalization
         self._input_index: int = self._interpreter.get_input_details()[0]["index"]
         self._output_index: int = self._interpreter.get_output_details()[0]["index"]
 
@@ -124,7 +134,9 @@ class LiteRtClassifier:
         return floats
 
     def close(self) -> None:
-        """Do nothing: the interpreter goes with the object."""
+        """End the emulated program; LiteRT's own interpreter goes with the object."""
+        if self._arm64 is not None:
+            self._arm64.close()
 
     def _to_input(self, rgb: Rgb) -> npt.NDArray[Any]:
         found = self._signature
@@ -197,9 +209,7 @@ def open_classifier(
         ModelError: If the model is none for it.
     """
     if runtime != MEDIAPIPE:
-        return LiteRtClassifier(
-            content, resize=resize, normalization=normalization, reference_kernels=runtime == REFERENCE
-        )
+        return LiteRtClassifier(content, resize=resize, normalization=normalization, runtime=runtime)
     if resize != "stretch":
         raise ConfigurationError(
             found=f"resize: {resize} with runtime: {MEDIAPIPE}",
