@@ -17,12 +17,13 @@ from pipeline.files import sha256_of_bytes
 from pipeline.litert.dequantized import dequantized, feature_error
 from pipeline.litert.extractor import backbone_of
 from pipeline.litert.flatbuffer import operator_name, read_model, write_model
+from pipeline.litert.head import append_head
 from pipeline.litert.input_type import with_float_input
 from pipeline.litert.interpreter import Model
-from pipeline.litert.model_file import is_float32
+from pipeline.litert.model_file import check_scheme, is_float32
 from pipeline.litert.quantized import quantized_backbone
 from pipeline.litert.quantizer import quantize
-from tests.tiny_models import PIXELS, SCHEMES, backbone, backbone_model, pictures
+from tests.tiny_models import PIXELS, SCHEMES, backbone, backbone_model, head, pictures
 from tests.tiny_project import BACKBONE
 
 AS_IT_IS = replace(BACKBONE, mean=[0.0], std=[1.0])
@@ -156,6 +157,12 @@ def test_a_file_that_takes_bytes_as_they_are_stays_as_it_is():
     assert len(read_model(made).subgraphs[0].operators) == len(read_model(content).subgraphs[0].operators)
 
 
+def test_bytes_go_in_the_files_own_order():
+    made = backbone_of(backbone(), replace(AS_IT_IS, channels="bgr"), "theirs.tflite")
+    for picture in pictures(2):
+        np.testing.assert_array_equal(Model(made)(picture), Model(backbone())(np.ascontiguousarray(picture[..., ::-1])))
+
+
 def test_feature_maps_are_averaged_and_what_comes_behind_the_tensor_is_cut_off():
     content = backbone()
     made = backbone_of(content, replace(AS_IT_IS, features="top"), "theirs.tflite")
@@ -287,6 +294,7 @@ def test_a_quantized_file_is_not_quantized_again(tmp_path):
         check_own_file(config, [SCHEMES["float32"], SCHEMES["int8"]], "head")
     made = build(config)
     assert quantized_backbone(made, AS_IS, pictures(0)) == made
+    check_scheme(append_head(made, *head()), AS_IS, "the classifier")  # as the stage `assemble` asks
     assert quantized_backbone(made, SCHEMES["float32"], pictures(0)) == dequantized(made)
 
 
@@ -302,7 +310,7 @@ def test_a_float_file_is_quantized_as_any_other(tmp_path):
 def test_what_only_a_tflite_file_has_is_refused_elsewhere(tmp_path):
     with pytest.raises(ConfigurationError, match=r"training\.mode: finetune with weights"):
         check_own_file(own_file(tmp_path, integers(scale=1)), [SCHEMES["float32"]], "finetune")
-    with pytest.raises(ConfigurationError, match="features: top with weights: random"):
+    with pytest.raises(ConfigurationError, match=r"features: top with weights: random(.|\n)*leave it empty"):
         check_own_file(replace(BACKBONE, features="top"), [SCHEMES["float32"]], "head")
     with pytest.raises(ConfigurationError, match="`quantization` lists as_is, and weights: random"):
         check_own_file(BACKBONE, [SCHEMES["float32"], AS_IS], "head")

@@ -76,6 +76,6 @@ def _line(error: Exception) -> str:
 def _unfit(path: Path, reason: str) -> ModelError:
     return ModelError(
         found=f"{path}: {reason}",
-        expected="a .keras file or a SavedModel's folder: one picture in, one feature vector (or feature maps) out",
+        expected="a .keras or .tflite file, or a SavedModel's folder: one picture in, one feature vector (or maps) out",
         remedy='save the feature extractor with `model.save("name.keras")`, or export it with `model.export(folder)`',
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from pipeline.backbones.feature_length import refuse_other_length
-from pipeline.backbones.named_weights import KEYWORDS, checked_path
+from pipeline.backbones.named_weights import checked_path
 from pipeline.config.backbone import BackboneConfig
 from pipeline.config.backbone_names import file_of
 from pipeline.config.quantization import AS_IS, QuantizationConfig
@@ -11,11 +11,12 @@ from pipeline.config.train import HEAD
 from pipeline.errors import ConfigurationError
 
 SUFFIX = ".tflite"
+FAMILY = "own_file"
 
 
 def is_tflite(config: BackboneConfig) -> bool:
-    """Tell whether `weights` names a .tflite file."""
-    return config.weights not in KEYWORDS and config.weights.endswith(SUFFIX)
+    """Tell whether a backbone is a .tflite file of one's own."""
+    return config.family == FAMILY and config.weights.endswith(SUFFIX)
 
 
 def build(config: BackboneConfig) -> bytes:
@@ -67,7 +68,7 @@ def _refuse_parts_of_tflite(config: BackboneConfig, schemes: Iterable[Quantizati
         raise ConfigurationError(
             found=f"features: {config.features} with weights: {config.weights} in {file_of(config.name)}",
             expected="a tensor's name with a .tflite file alone",
-            remedy="write `features: `, and save the model without its last layers",
+            remedy="leave it empty, and save the model without its last layers",
         )
     for scheme in schemes:
         if scheme.kind == AS_IS:
