@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from pipeline.backbones.build import build_backbone, convert, largest_difference
 from pipeline.backbones.checked import MAX_DIFFERENCE
 from pipeline.backbones.quiet_tensorflow import keras
-from pipeline.config.backbone import BackboneConfig
+from pipeline.config.backbone import OWN_FILE, BackboneConfig
 from pipeline.config.quantization import QuantizationConfig
 from pipeline.errors import PipelineError
 from pipeline.litert.interpreter import Model
@@ -139,7 +139,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for path in sorted((CONF / "backbone").glob("*.yaml")):
         config = read(path, BackboneConfig)
-        if config.family == "own_file" or (arguments.names and path.stem not in arguments.names):
+        if config.family == OWN_FILE or (arguments.names and path.stem not in arguments.names):
             continue  # one's own model has no random weights
         config.weights, config.input_pixels = "random", arguments.pixels or config.min_input_pixels
         for name, width in variants(config):

@@ -150,7 +150,8 @@ def test_a_program_that_fails_is_told(folder):
 
 def test_sources_without_arm64_are_told(on_debian, monkeypatch):
     monkeypatch.setattr(arm64_setup, "_run", lambda *_, **__: "")
-    with pytest.raises(MissingPackageError, match=r"no Python for ARM64(.|\n)*sources that have arm64"):
+    told = r"no Python for ARM64(.|\n)*sources that have arm64(.|\n)*connect and try again"
+    with pytest.raises(MissingPackageError, match=told):
         arm64_setup.set_up()
 
 

@@ -23,6 +23,7 @@ from pipeline.litert.interpreter import Model
 from pipeline.litert.model_file import check_scheme, is_float32
 from pipeline.litert.quantized import quantized_backbone
 from pipeline.litert.quantizer import quantize
+from pipeline.processes.silence import silenced
 from tests.tiny_models import PIXELS, SCHEMES, backbone, backbone_model, head, pictures
 from tests.tiny_project import BACKBONE
 
@@ -326,3 +327,44 @@ def test_tensorflow_is_never_imported_for_it(tmp_path):
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Statistics for quantized inputs were expected:UserWarning")
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_a_file_of_tensorflows_converter_gives_the_same_as_it_is(dtype):
+    """Of another maker than ours: integers in and out, a batch of any size, a classifier behind the features."""
+    from pipeline.backbones.quiet_tensorflow import keras, tensorflow  # noqa: PLC0415 - another test is without it
+
+    keras.utils.set_random_seed(0)
+    image = keras.Input((PIXELS, PIXELS, 3))
+    x = keras.layers.Conv2D(12, 3, 2, padding="same", activation="relu6")(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    converter = tensorflow.lite.TFLiteConverter.from_keras_model(
+        keras.Model(image, keras.layers.Dense(5, activation="softmax")(x))
+    )
+    converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
+    seen = [*pictures(8), *(np.full((PIXELS, PIXELS, 3), value) for value in (0, 255))]
+    converter.representative_dataset = lambda: ([(one / 127.5 - 1)[None].astype(np.float32)] for one in seen)
+    converter.target_spec.supported_ops = [tensorflow.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = getattr(tensorflow, dtype)
+    with silenced():
+        content = converter.convert()
+    config = replace(BACKBONE, mean=[127.5], std=[127.5])
+    made = backbone_of(content, config, "theirs.tflite")
+    for picture in pictures(4):
+        numbers = picture if dtype == "uint8" else picture.astype(int) - 128
+        np.testing.assert_array_equal(Model(made)(picture), run_file(content, numbers))
+    error = refusal(content, replace(config, features="?"))
+    (name,) = re.findall(r"\n    (\S+) int8 \[1, 12\]", error.expected)
+    features = backbone_of(content, replace(config, features=name), "theirs.tflite")
+    assert Model(features).output_length == 12
+    assert feature_error(dequantized(features), features) < 0.05
+
+
+def test_features_that_are_all_zero_have_no_float_twin():
+    model = read_model(quantize(backbone(), SCHEMES["int8"], pictures(8)))
+    last = model.subgraphs[0].operators[-1]
+    model.subgraphs[0].tensors[last.inputs[0]].quantization.scale = np.array([1e30], np.float32)
+    with pytest.raises(ModelError, match=r"features that are inf of their size away"):
+        dequantized(write_model(model))

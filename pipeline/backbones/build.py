@@ -24,7 +24,7 @@ from pipeline.backbones.weight_files import (
     load_safetensors,
     read_safetensors,
 )
-from pipeline.config.backbone import BackboneConfig
+from pipeline.config.backbone import OWN_FILE, BackboneConfig
 from pipeline.config.backbone_names import file_of
 from pipeline.errors import ConfigurationError, FullDiskError
 from pipeline.processes.silence import silenced
@@ -115,7 +115,7 @@ def _load_torch(model: keras.Model, path: Path) -> None:
 
 
 # A family builds its backbones with their weights.
-BUILDERS = {"efficientnet_lite": _efficientnet_lite, "applications": _application, "own_file": _keras_file}
+BUILDERS = {"efficientnet_lite": _efficientnet_lite, "applications": _application, OWN_FILE: _keras_file}
 
 
 def convert(model: keras.Model) -> bytes:

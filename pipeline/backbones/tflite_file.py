@@ -4,19 +4,18 @@ from collections.abc import Iterable
 
 from pipeline.backbones.feature_length import refuse_other_length
 from pipeline.backbones.named_weights import checked_path
-from pipeline.config.backbone import BackboneConfig
+from pipeline.config.backbone import OWN_FILE, BackboneConfig
 from pipeline.config.backbone_names import file_of
 from pipeline.config.quantization import AS_IS, QuantizationConfig
 from pipeline.config.train import HEAD
 from pipeline.errors import ConfigurationError
 
 SUFFIX = ".tflite"
-FAMILY = "own_file"
 
 
 def is_tflite(config: BackboneConfig) -> bool:
     """Tell whether a backbone is a .tflite file of one's own."""
-    return config.family == FAMILY and config.weights.endswith(SUFFIX)
+    return config.family == OWN_FILE and config.weights.endswith(SUFFIX)
 
 
 def build(config: BackboneConfig) -> bytes:

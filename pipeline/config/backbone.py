@@ -9,7 +9,8 @@ from pipeline.config.ranges import between, one_of
 from pipeline.errors import ConfigurationError
 
 CHANNELS = ("rgb", "bgr")
-FAMILIES = ("efficientnet_lite", "applications", "own_file")
+OWN_FILE = "own_file"
+FAMILIES = ("efficientnet_lite", "applications", OWN_FILE)
 _MAX_FACTOR, _MAX_PIXELS, _MAX_FEATURES = 10, 4096, 100_000
 _NUM_CHANNELS = 3
 

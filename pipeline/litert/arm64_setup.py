@@ -1,7 +1,8 @@
-"""Sets up ARM64 in a folder: an emulator and a Python from Debian, LiteRT and NumPy from PyPI. Nothing is installed.
+"""Sets up ARM64 in a folder: an emulator and a Python from Debian, and LiteRT, NumPy and Pillow from PyPI.
 
-apt works in folders of its own, with the machine's own sources and keys, and checks each package against the signed
-index; which versions came is in `packages.txt`. pip checks each wheel against the hashes in requirements.lock.
+Nothing is installed. apt works in folders of its own, with the machine's own sources and keys, and checks each package
+against the signed index; which versions came is in `packages.txt`. pip checks each wheel against the hashes in
+requirements.lock.
 """
 
 import os
@@ -107,13 +108,14 @@ def _unpack_debian(folder: Path) -> tuple[int, int]:
     )
     apt_environment = {"APT_CONFIG": str(apt / "apt.conf"), "LC_ALL": "C.UTF-8"}
     _run("apt-get", "update", "--quiet", environment=apt_environment)
-    told = _run("apt-cache", "show", "--no-all-versions", "libpython3-stdlib:arm64", environment=apt_environment)
+    show = ("apt-cache", "show", "--no-all-versions", "libpython3-stdlib:arm64")
+    told = _run(*show, environment=apt_environment, may_fail=True)  # if there is none; `update` does not, offline
     version = re.search(r"libpython3\.(\d+)-stdlib", told)
     if version is None:
         raise MissingPackageError(
             found="no Python for ARM64 among the packages that apt knows",
-            expected="sources that have arm64, as Debian's own do",
-            remedy="run it in a container of Debian",
+            expected="sources that have arm64, as Debian's own do, and the network, once",
+            remedy="connect and try again; where the sources have no arm64, run it in a container of Debian",
         )
     python = f"python3.{version[1]}"
     wanted = (f"{python}-minimal:arm64", f"lib{python}-stdlib:arm64", "libstdc++6:arm64", f"{_EMULATOR_PACKAGE}:{host}")
@@ -173,8 +175,8 @@ def _entry(lock: str, name: str, python: tuple[int, int]) -> str:
     )
 
 
-def _run(*command: str, environment: Mapping[str, str] | None = None) -> str:
-    """Run a program and return what it prints; what it complains about is told if it fails."""
+def _run(*command: str, environment: Mapping[str, str] | None = None, may_fail: bool = False) -> str:
+    """Run a program and return what it prints; what it complains about is told if it fails and must not."""
     done = subprocess.run(
         command,
         env=os.environ | dict(environment or {}),
@@ -184,7 +186,7 @@ def _run(*command: str, environment: Mapping[str, str] | None = None) -> str:
         errors="replace",
         check=False,
     )
-    if done.returncode:
+    if done.returncode and not may_fail:
         raise PipelineError(
             found=f"{_short(command)} failed: {last_line(done.stderr or done.stdout)}",
             expected="Debian's packages and PyPI, once, for the set-up of ARM64",

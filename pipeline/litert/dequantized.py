@@ -13,7 +13,7 @@ from pipeline.litert.model_file import has_scale
 from pipeline.litert.probes import probes
 from pipeline.litert.unused import drop_unused
 
-MAX_ERROR = 0.5  # of the features, as a share of their size; int8's own rounding is at 0.1 to 0.25
+MAX_ERROR = 0.5  # of the features, as a share of their size; see conf/quantization/int8.yaml for what rounding makes
 _DTYPES = {"INT8": "i1", "UINT8": "u1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8"}
 _BETWEEN_TYPES = ("QUANTIZE", "DEQUANTIZE")  # of real numbers they change nothing but the precision
 
@@ -59,11 +59,15 @@ def dequantized(content: bytes) -> bytes:
 
 
 def feature_error(found: bytes, expected: bytes) -> float:
-    """Return how far two backbones' features are apart on a few pictures, as a share of the second's size."""
+    """Return how far two backbones' features are apart on a few pictures, as a share of the second's size.
+
+    It is inf or NaN if that is 0.
+    """
     run_found, run_expected = Model(found), Model(expected)
     pairs = [(run_found(picture), run_expected(picture)) for picture in probes(run_expected.input_pixels)]
     difference = np.linalg.norm([one - other for one, other in pairs])
-    return float(difference / np.linalg.norm([other for _, other in pairs]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(difference / np.linalg.norm([other for _, other in pairs]))
 
 
 def _let_be_float(model: Any, tensor: Any) -> None:

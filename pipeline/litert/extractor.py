@@ -54,7 +54,6 @@ def backbone_of(content: bytes, config: BackboneConfig, name: str) -> bytes:
     model.signatureDefs = []
     model.metadata = [entry for entry in model.metadata or [] if entry.name != METADATA_NAME]  # tells of the old ends
     model.subgraphs[0].outputs = [_as_vector(model, features, name)]
-    drop_unused(model)
     _put_picture_before(model, config, name)
     graph = model.subgraphs[0]
     _name(graph)
