@@ -244,6 +244,14 @@ def test_what_is_no_model_is_refused(content):
     assert error.remedy == "convert the feature extractor again"
 
 
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.9, 0.99])
+def test_a_file_that_came_half_is_refused(share):
+    content = integers()
+    error = refusal(content[: max(int(share * len(content)), 9)])
+    assert error.found.startswith("theirs.tflite is a damaged TensorFlow Lite model: ")
+    assert error.expected == "the whole file, as it was made"
+
+
 @pytest.mark.parametrize("name", sorted(set(SCHEMES) - {"float32", "int16"}))
 def test_the_float_twin_holds_the_very_weights(name):
     """Weights of both are equal where they are stored, and so the features differ by rounded activations alone."""

@@ -67,17 +67,21 @@ def read_model(content: bytes) -> Any:
         flatbuffer, where older runtimes do not look.
 
     Raises:
-        ModelError: If it is no TensorFlow Lite model, or has not exactly one graph.
+        ModelError: If it is no TensorFlow Lite model, damaged, or has not exactly one graph.
     """
     if content[4:8] != _FILE_IDENTIFIER:
         raise _refusal(f"a file that begins with {content[:8]!r}", "a TensorFlow Lite model (bytes 4 to 7 are TFL3)")
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
-    if len(model.subgraphs) != 1:
-        raise _refusal(f"a model with {len(model.subgraphs)} graphs", "a model with one graph")
-    for buffer in model.buffers:
-        if buffer.offset > 1:  # 0 and 1 mean "inside", by the schema
-            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
-            buffer.offset = buffer.size = 0
+    try:
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
+        for buffer in model.buffers:
+            if buffer.offset > 1:  # 0 and 1 mean "inside", by the schema
+                buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+                buffer.offset = buffer.size = 0
+    except Exception as error:  # garbage raises almost anything
+        reason = " ".join(str(error).split())
+        raise _refusal(f"a damaged TensorFlow Lite model: {reason}", "the whole file, as it was made") from error
+    if len(model.subgraphs or []) != 1:
+        raise _refusal(f"a model with {len(model.subgraphs or [])} graphs", "a model with one graph")
     return model
 
 
