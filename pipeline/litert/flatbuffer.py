@@ -3,6 +3,8 @@
 The objects are those of LiteRT's generated schema (`ModelT` and its parts).
 """
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import flatbuffers
@@ -19,9 +21,11 @@ EVERY_PROBABILITY_NAME = b"probabilities_with_none"  # behind those of the label
 AS_PICTURE_NAME = b"probabilities_as_picture"
 PART_NAME = b"probabilities_of_labels"
 
-# The operators of a head with the names of their outputs: one that knows its labels alone, and one that knows more.
+# The operators of a head with the names of their outputs: one that knows its labels alone, one of labels that are true
+# together, and one that knows what is none of its labels, too.
 HEADS = (
     (("FULLY_CONNECTED", LOGITS_NAME), ("SOFTMAX", PROBABILITIES_NAME)),
+    (("FULLY_CONNECTED", LOGITS_NAME), ("LOGISTIC", PROBABILITIES_NAME)),
     (
         ("FULLY_CONNECTED", LOGITS_NAME),
         ("SOFTMAX", EVERY_PROBABILITY_NAME),
@@ -31,6 +35,7 @@ HEADS = (
     ),
 )
 
+_HEAD_PREFIX = re.compile(rb"head/[^/]+/")
 _FILE_IDENTIFIER = b"TFL3"
 _BUFFER_ALIGNMENT_BYTES = 16  # `force_align: 16` of Buffer.data in the schema, which Python's generated code forgets
 _OPERATOR_NAMES: dict[int, str] = {
@@ -140,14 +145,28 @@ def num_backbone_operators(model: Any) -> int:
     """Return how many operators come before the head: all of them where there is no head.
 
     A head is what `append_head` puts there and nothing else: the last operators and the names of their outputs are
-    those of one of `HEADS`.
+    those of one of `HEADS`. Of a model with several heads, those of the others stand before them.
     """
     graph = model.subgraphs[0]
+    told = [(operator_name(model, one), graph.tensors[one.outputs[0]].name or b"") for one in graph.operators]
+    end = len(told)
+    while head := _head_before(told[:end]):
+        end -= head
+    return end
+
+
+def tensor_prefix(name: str) -> bytes:
+    """Return how the names of the tensors of a further head begin; those of the first head have no prefix."""
+    return b"head/%s/" % name.encode()
+
+
+def _head_before(operators: Sequence[tuple[str, bytes]]) -> int:
+    """Return how many of the last operators are one head: 0 if they are none."""
+    prefix = match[0] if operators and (match := _HEAD_PREFIX.match(operators[-1][1])) else b""
     for head in HEADS:
-        last = graph.operators[-len(head) :]
-        if head == tuple((operator_name(model, one), graph.tensors[one.outputs[0]].name) for one in last):
-            return len(graph.operators) - len(head)
-    return len(graph.operators)
+        if tuple(operators[-len(head) :]) == tuple((kind, prefix + name) for kind, name in head):
+            return len(head)
+    return 0
 
 
 def _refusal(found: str, expected: str) -> ModelError:

@@ -1,7 +1,8 @@
-"""Puts a trained head on a backbone, inside the .tflite file.
+"""Puts trained heads on a backbone, inside the .tflite file.
 
-Converting backbone and head together would quantize the backbone anew. Here two to five operators are appended to the
-very graph that computed the bottlenecks, so the features inside the shipped model are those bottlenecks, bit for bit.
+Converting backbone and head together would quantize the backbone anew. Here two to five operators a head are appended
+to the very graph that computed the bottlenecks, so the features inside the shipped model are those bottlenecks, bit for
+bit, and all heads read them.
 """
 
 from typing import Any
@@ -20,6 +21,7 @@ from pipeline.litert.flatbuffer import (
     PROBABILITIES_NAME,
     num_backbone_operators,
     read_model,
+    tensor_prefix,
     write_model,
 )
 from pipeline.litert.operators import add_operator, add_reshape, add_tensor
@@ -32,46 +34,64 @@ def append_head(
     weights: npt.NDArray[np.float32],
     bias: npt.NDArray[np.float32],
     num_labels: int | None = None,
+    *,
+    name: str = "",
+    labels_exclude_each_other: bool = True,
 ) -> bytes:
-    """Append softmax(features @ weights + bias) to a backbone, in float32.
+    """Append softmax(features @ weights + bias), or the sigmoid of it, to a backbone, in float32.
 
     Args:
-        backbone: A .tflite file with one output float32 [1, num_features].
+        backbone: A .tflite file with one output float32 [1, num_features], or one with heads already: the new head
+            reads the features that they read.
         weights: float32 [num_features, num_outputs].
         bias: float32 [num_outputs].
         num_labels: How many of the probabilities the model gives, the first ones; None means all. The others are what
             these lack to 1.
+        name: Of a further head, and of its output; empty for the first, whose output is `probabilities`.
+        labels_exclude_each_other: Whether probabilities are a softmax; else they are sigmoids, one a label.
 
     Returns:
-        A .tflite file whose only output is `probabilities`, float32 [1, num_labels]; equal arguments give equal bytes.
+        A .tflite file with one more output, or one instead of the features: float32 [1, num_labels]; equal arguments
+        give equal bytes.
 
     Raises:
         ModelError: If it is no TensorFlow Lite model.
-        ValueError: If the shapes do not fit together.
+        ValueError: If the shapes do not fit together, a first head is missing or a second one has no name.
     """
     model = read_model(backbone)
     graph = model.subgraphs[0]
-    features = int(graph.outputs[0])
+    first = num_backbone_operators(model)
+    has_heads = first < len(graph.operators)
+    if has_heads != bool(name):
+        raise ValueError(f"a head called {name!r} on a model {'with' if has_heads else 'without'} heads")
+    features = int(graph.operators[first].inputs[0] if has_heads else graph.outputs[0])
     num_features = int(graph.tensors[features].shape[-1])
+    prefix = tensor_prefix(name) if name else b""
     num_outputs = len(bias)
     if weights.shape != (num_features, num_outputs):
         raise ValueError(
             f"the head's weights have shape {weights.shape} and its bias {bias.shape};"
             f" expected ({num_features}, outputs) and (outputs,), as the backbone gives {num_features} features"
         )
-    weights_tensor = add_tensor(model, b"head/weights", [num_outputs, num_features], weights.T)
-    bias_tensor = add_tensor(model, b"head/bias", [num_outputs], bias)
-    logits = add_tensor(model, LOGITS_NAME, [1, num_outputs])
+    weights_tensor = add_tensor(model, (prefix or b"head/") + b"weights", [num_outputs, num_features], weights.T)
+    bias_tensor = add_tensor(model, (prefix or b"head/") + b"bias", [num_outputs], bias)
+    logits = add_tensor(model, prefix + LOGITS_NAME, [1, num_outputs])
     is_whole = num_labels in (None, num_outputs)
-    softmax_name = PROBABILITIES_NAME if is_whole else EVERY_PROBABILITY_NAME
-    probabilities = add_tensor(model, softmax_name, [1, num_outputs])
+    every_name = PROBABILITIES_NAME if is_whole else EVERY_PROBABILITY_NAME
+    probabilities = add_tensor(model, prefix + every_name, [1, num_outputs])
     add_operator(
         model, "FULLY_CONNECTED", [features, weights_tensor, bias_tensor], logits, schema.FullyConnectedOptionsT()
     )
-    add_operator(model, "SOFTMAX", [logits], probabilities, schema.SoftmaxOptionsT(beta=1.0))
+    if labels_exclude_each_other:
+        add_operator(model, "SOFTMAX", [logits], probabilities, schema.SoftmaxOptionsT(beta=1.0))
+    else:
+        add_operator(model, "LOGISTIC", [logits], probabilities, None)
     if num_labels is not None and not is_whole:
-        probabilities = _first(model, probabilities, num_labels)
-    _set_output(model, PROBABILITIES_NAME, probabilities)
+        probabilities = _first(model, probabilities, num_labels, prefix)
+    if has_heads:
+        _add_output(model, name.encode(), probabilities)
+    else:
+        _set_output(model, PROBABILITIES_NAME, probabilities)
     return write_model(model)
 
 
@@ -91,7 +111,7 @@ def append_softmax(content: bytes) -> bytes:
 
 
 def features_of(content: bytes) -> bytes:
-    """Cut the head off again.
+    """Cut the heads off again.
 
     Args:
         content: A .tflite file made by `append_head`, with or without embedded labels.
@@ -122,20 +142,23 @@ def features_of(content: bytes) -> bytes:
     return write_model(model)
 
 
-def _first(model: Any, probabilities: int, num_labels: int) -> int:
+def _first(model: Any, probabilities: int, num_labels: int, prefix: bytes) -> int:
     """Leave out all but the first columns, and return the index of the output.
 
     In between the row is a picture of one pixel: GPU delegates slice tensors of three and four dimensions alone.
     """
     num_outputs = int(model.subgraphs[0].tensors[probabilities].shape[-1])
     four, one, two = [1, 1, 1, num_outputs], [1, 1, 1, num_labels], [1, num_labels]
-    begin = add_tensor(model, b"head/begin", [4], np.zeros(4, np.int32))
-    size = add_tensor(model, b"head/size", [4], np.array(one, np.int32))
-    as_picture, part = add_tensor(model, AS_PICTURE_NAME, four), add_tensor(model, PART_NAME, one)
-    output = add_tensor(model, PROBABILITIES_NAME, two)
-    add_reshape(model, probabilities, as_picture, four, b"head/shape")
+    constants = prefix or b"head/"
+    begin = add_tensor(model, constants + b"begin", [4], np.zeros(4, np.int32))
+    size = add_tensor(model, constants + b"size", [4], np.array(one, np.int32))
+    as_picture, part = (
+        add_tensor(model, prefix + name, shape) for name, shape in ((AS_PICTURE_NAME, four), (PART_NAME, one))
+    )
+    output = add_tensor(model, prefix + PROBABILITIES_NAME, two)
+    add_reshape(model, probabilities, as_picture, four, constants + b"shape")
     add_operator(model, "SLICE", [as_picture, begin, size], part, schema.SliceOptionsT())
-    add_reshape(model, part, output, two, b"head/shape")
+    add_reshape(model, part, output, two, constants + b"shape")
     return output
 
 
@@ -143,3 +166,9 @@ def _set_output(model: Any, name: bytes, tensor: int) -> None:
     model.subgraphs[0].outputs = [tensor]
     for signature in model.signatureDefs or []:
         signature.outputs = [schema.TensorMapT(name=name, tensorIndex=tensor)]
+
+
+def _add_output(model: Any, name: bytes, tensor: int) -> None:
+    model.subgraphs[0].outputs = [*map(int, model.subgraphs[0].outputs), tensor]
+    for signature in model.signatureDefs or []:
+        signature.outputs = [*signature.outputs, schema.TensorMapT(name=name, tensorIndex=tensor)]

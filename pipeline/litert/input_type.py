@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from pipeline.errors import ModelError
 from pipeline.litert.flatbuffer import operator_name, read_model, write_model
-from pipeline.litert.metadata import LABELS_FILE, read_labels, with_file
+from pipeline.litert.metadata import read_outputs, with_labels
 
 
 def with_float_input(content: bytes) -> bytes:
@@ -43,8 +43,7 @@ def with_float_input(content: bytes) -> bytes:
     for signature in model.signatureDefs or []:
         for entry in signature.inputs:
             entry.tensorIndex = floats
-    labels = "".join(f"{label}\n" for label in read_labels(content))
-    return with_file(write_model(model), LABELS_FILE, labels.encode())
+    return with_labels(write_model(model), read_outputs(content))
 
 
 def _refusal(found: str) -> ModelError:

@@ -11,6 +11,7 @@ import io
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import flatbuffers
@@ -20,7 +21,7 @@ from flatbuffers import number_types
 from flatbuffers.table import Table
 
 from pipeline.errors import InputError, ModelError
-from pipeline.litert.flatbuffer import METADATA_NAME, read_model, write_model
+from pipeline.litert.flatbuffer import METADATA_NAME, PROBABILITIES_NAME, read_model, write_model
 
 LABELS_FILE = "labels.txt"
 
@@ -36,17 +37,49 @@ _INPUT_TENSORS, _OUTPUT_TENSORS = 2, 3  # fields of SubGraphMetadata
 _OF_DAMAGED_METADATA = (struct.error, IndexError, TypeError, AttributeError)
 
 
+@dataclass(frozen=True)
+class Output:
+    """What one output of a classifier says: the answer of one head.
+
+    Attributes:
+        name: Of the head; MediaPipe Tasks calls it `head_name`.
+        labels: Names of the classes, in the order of the output.
+        threshold: Score below which MediaPipe Tasks leaves a class out of its answer, unless the app sets another;
+            None for none.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    threshold: float | None = None
+
+
+FIRST_OUTPUT = PROBABILITIES_NAME.decode()  # the name of the first head, which asks what the takes' folders say
+
+
+def labels_file_of(name: str) -> str:
+    """Return the name of the file with the labels of an output."""
+    return LABELS_FILE if name == FIRST_OUTPUT else f"labels_{name}.txt"
+
+
 def embed_labels(
     content: bytes, labels: Sequence[str], *, name: str, description: str, threshold: float | None = None
 ) -> bytes:
-    """Add labels and a description to a classifier, and a threshold if it has one.
+    """Add labels and a description to a classifier with one output, and a threshold if it has one.
+
+    See `embed_outputs`, which does it for several outputs.
+    """
+    output = Output(FIRST_OUTPUT, tuple(labels), threshold)
+    return embed_outputs(content, [output], name=name, description=description)
+
+
+def embed_outputs(content: bytes, outputs: Sequence[Output], *, name: str, description: str) -> bytes:
+    """Add labels, thresholds and a description to a classifier.
 
     Args:
-        content: A .tflite file with one picture as input and one output [1, num_labels].
-        labels: Names of the classes, in the order of the output.
+        content: A .tflite file with one picture as input and outputs [1, num_labels].
+        outputs: What each says, in the order of the graph's outputs.
         name: What the model is called.
         description: What the model is for.
-        threshold: Score below which MediaPipe Tasks leaves a class out of its answer, unless the app sets another.
 
     Returns:
         A .tflite file that is also a zip archive; equal arguments give equal bytes.
@@ -54,47 +87,76 @@ def embed_labels(
     Raises:
         InputError: If a label is empty or has more than one line.
         ModelError: If the file is no TensorFlow Lite model.
-        ValueError: If there are more or fewer labels than outputs, or the file has metadata already.
+        ValueError: If there are more or fewer labels than numbers in an output, or the file has metadata already.
     """
     model = read_model(content)
     graph = model.subgraphs[0]
-    num_outputs = int(graph.tensors[graph.outputs[0]].shape[-1])
-    _check(labels, num_outputs)
+    for output, tensor in zip(outputs, graph.outputs, strict=True):
+        _check(output.labels, int(graph.tensors[tensor].shape[-1]))
     if any(entry.name == METADATA_NAME for entry in model.metadata or []):
         raise ValueError("the model has TFLITE_METADATA already; expected one without")
-    model.buffers.append(schema.BufferT(data=np.frombuffer(_metadata(name, description, threshold), np.uint8)))
+    model.buffers.append(schema.BufferT(data=np.frombuffer(_metadata(name, description, outputs), np.uint8)))
     model.metadata = [*(model.metadata or []), schema.MetadataT(name=METADATA_NAME, buffer=len(model.buffers) - 1)]
-    return with_file(write_model(model), LABELS_FILE, "".join(f"{label}\n" for label in labels).encode())
+    return with_labels(write_model(model), outputs)
 
 
-def read_labels(content: bytes) -> list[str]:
-    """Return the labels of a .tflite file.
+def with_labels(content: bytes, outputs: Sequence[Output]) -> bytes:
+    """Append the labels of each output to a model whose metadata name the files."""
+    for output in outputs:
+        content = with_file(
+            content, labels_file_of(output.name), "".join(f"{label}\n" for label in output.labels).encode()
+        )
+    return content
+
+
+def read_outputs(content: bytes) -> list[Output]:
+    """Return what each output of a .tflite file says, as its metadata have it.
+
+    Args:
+        content: A .tflite file that `embed_labels` or `embed_outputs` made.
+
+    Raises:
+        ModelError: If it has no labels.
+    """
+    names = [FIRST_OUTPUT]
+    with contextlib.suppress(*_OF_DAMAGED_METADATA):
+        described = [_text(output, 0) for output in _described(content, _OUTPUT_TENSORS)]
+        names = described if len(described) > 1 else names
+    return [
+        Output(name, tuple(read_labels(content, name)), read_threshold(content, number))
+        for number, name in enumerate(names)
+    ]
+
+
+def read_labels(content: bytes, output: str = FIRST_OUTPUT) -> list[str]:
+    """Return the labels of an output of a .tflite file.
 
     Raises:
         ModelError: If it has none.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return archive.read(LABELS_FILE).decode().splitlines()
+            return archive.read(labels_file_of(output)).decode().splitlines()
     except (zipfile.BadZipFile, KeyError) as error:
         raise ModelError(
-            found=f"a model without an embedded {LABELS_FILE}",
+            found=f"a model without an embedded {labels_file_of(output)}",
             expected="a classifier with labels as TensorFlow Lite metadata",
             remedy="run `dvc repro`: the stage `assemble` embeds them",
         ) from error
 
 
-def read_threshold(content: bytes) -> float | None:
+def read_threshold(content: bytes, output: int = 0) -> float | None:
     """Return the score below which a model names nothing, as MediaPipe Tasks reads it from the metadata of its output.
 
     Args:
         content: Any .tflite file.
+        output: Number of the output.
 
     Returns:
         The threshold; None if there is none, or no metadata that can be read.
     """
     with contextlib.suppress(*_OF_DAMAGED_METADATA):
-        options = _process_unit(content, _OUTPUT_TENSORS, _THRESHOLDING_OPTIONS)
+        options = _process_unit(content, _OUTPUT_TENSORS, _THRESHOLDING_OPTIONS, output)
         if options is not None:
             place = options.Offset(_slot(0))
             return float(options.Get(number_types.Float32Flags, place + options.Pos)) if place else 0.0
@@ -119,20 +181,32 @@ def read_normalization(content: bytes) -> tuple[tuple[float, ...], tuple[float, 
     return None
 
 
-def _process_unit(content: bytes, tensors: int, kind: int) -> Table | None:
-    """Return the options of that kind of the first input or output, if the metadata have them."""
+def _process_unit(content: bytes, tensors: int, kind: int, number: int = 0) -> Table | None:
+    """Return the options of that kind of an input or output, if the metadata have them."""
+    for unit in (unit for one in _described(content, tensors)[number : number + 1] for unit in _tables(one, 4)):
+        place, options = unit.Offset(_slot(0)), unit.Offset(_slot(1))
+        if place and options and unit.Get(number_types.Uint8Flags, place + unit.Pos) == kind:
+            return Table(unit.Bytes, unit.Indirect(options + unit.Pos))
+    return None
+
+
+def _described(content: bytes, tensors: int) -> list[Any]:
+    """Return the TensorMetadata of a model's inputs or outputs; none if it has no metadata."""
     model = schema.Model.GetRootAs(content)
     entries = [model.Metadata(index) for index in range(model.MetadataLength())]
     for entry in (entry for entry in entries if entry.Name() == METADATA_NAME):
         metadata = bytes(model.Buffers(entry.Buffer()).DataAsNumpy())
         (root,) = struct.unpack_from("<I", metadata)
         graphs = _tables(Table(metadata, root), 3)
-        described = _tables(graphs[0], tensors) if graphs else []
-        for unit in _tables(described[0], 4) if described else []:
-            place, options = unit.Offset(_slot(0)), unit.Offset(_slot(1))
-            if place and options and unit.Get(number_types.Uint8Flags, place + unit.Pos) == kind:
-                return Table(metadata, unit.Indirect(options + unit.Pos))
-    return None
+        if graphs:
+            return _tables(graphs[0], tensors)
+    return []
+
+
+def _text(parent: Table, number: int) -> str:
+    """Return a text that a table's field of that number holds; empty if it holds none."""
+    place = parent.Offset(_slot(number))
+    return parent.String(place + parent.Pos).decode() if place else ""
 
 
 def _floats(parent: Table, number: int) -> tuple[float, ...]:
@@ -182,10 +256,13 @@ def with_file(content: bytes, name: str, file_content: bytes) -> bytes:
     return stream.getvalue()
 
 
-def _metadata(name: str, description: str, threshold: float | None) -> bytes:
+def _metadata(name: str, description: str, outputs: Sequence[Output]) -> bytes:
     """Return the ModelMetadata flatbuffer of a picture classifier."""
     builder = flatbuffers.Builder(1024)
-    tensors = {2: _vector(builder, [_input(builder)]), 3: _vector(builder, [_output(builder, threshold)])}
+    tensors = {
+        2: _vector(builder, [_input(builder)]),
+        3: _vector(builder, [_output(builder, output) for output in outputs]),
+    }
     graph = _table(builder, 4, tensors)  # SubGraphMetadata: name, description, input_tensor_, output_tensor_metadata
     strings = {0: name, 1: description, 7: _MIN_PARSER_VERSION}
     fields = {slot: builder.CreateString(text) for slot, text in strings.items()}
@@ -206,19 +283,20 @@ def _input(builder: Any) -> int:
     return _tensor(builder, "image", "RGB picture, 0..255", {3: content, 4: _vector(builder, [unit])})
 
 
-def _output(builder: Any, threshold: float | None) -> int:
-    """Describe probabilities that labels.txt names, and below which of them nothing is named."""
-    strings = {0: builder.CreateString(LABELS_FILE), 1: builder.CreateString("Names of the classes, one a line.")}
+def _output(builder: Any, output: Output) -> int:
+    """Describe probabilities that a file of labels names, and below which of them nothing is named."""
+    file_name = labels_file_of(output.name)
+    strings = {0: builder.CreateString(file_name), 1: builder.CreateString("Names of the classes, one a line.")}
     file = _table(builder, 5, strings, {2: _LABELS_OF_AXIS})  # AssociatedFile: name, description, type, locale, version
     content = _content(builder, _table(builder, 0, {}), _FEATURE_PROPERTIES)
     fields = {3: content, 6: _vector(builder, [file])}
-    if threshold is not None:
+    if output.threshold is not None:
         builder.StartObject(1)  # ScoreThresholdingOptions: global_score_threshold
-        builder.PrependFloat32Slot(0, threshold, 0.0)
+        builder.PrependFloat32Slot(0, output.threshold, 0.0)
         options = builder.EndObject()
         unit = _table(builder, 2, {1: options}, {0: _THRESHOLDING_OPTIONS})  # ProcessUnit: options
         fields[4] = _vector(builder, [unit])
-    return _tensor(builder, "probabilities", "Probability of each class", fields)
+    return _tensor(builder, output.name, "Probability of each class", fields)
 
 
 def _tensor(builder: Any, name: str, description: str, fields: Mapping[int, int]) -> int:

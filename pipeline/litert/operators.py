@@ -44,9 +44,15 @@ def new_operator(model: Any, kind: str, inputs: list[int], output: int, options:
         opcodeIndex=len(model.operatorCodes) - 1,
         inputs=inputs,
         outputs=[output],
-        builtinOptionsType=getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T")),
+        builtinOptionsType=_number_of(options),
         builtinOptions=options,
     )
+
+
+def _number_of(options: Any) -> int:
+    """Return the schema's number of an operator's options; some operators have none."""
+    kind = "NONE" if options is None else type(options).__name__.removesuffix("T")
+    return int(getattr(schema.BuiltinOptions, kind))
 
 
 def add_operator(model: Any, kind: str, inputs: list[int], output: int, options: Any) -> None:
