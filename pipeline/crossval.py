@@ -13,7 +13,6 @@ import io
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -26,8 +25,7 @@ from pipeline.config.train import HEAD
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.heads.crossvalidation import LEARNING_COLUMNS, cross_validate
 from pipeline.heads.inputs import learned_rows
-from pipeline.metrics.classification import Predictions, score
-from pipeline.metrics.intervals import intervals_of, standard_error
+from pipeline.metrics.figures import figures_alone
 from pipeline.metrics.predictions import COLUMNS
 from pipeline.metrics.unknown import OTHERS, asked_table, figures_of
 
@@ -49,21 +47,12 @@ def crossval(config: CrossvalStage) -> None:
         title=f"crossval@{config.scheme}",
         keep_percent=config.unknown.keep_percent,
     )
-    figures = _figures(predictions, config.crossval.num_calibration_bins)
+    figures = figures_alone(predictions, num_bins=config.crossval.num_calibration_bins)
     if len(asked):
         figures["unknown"] = figures_of(asked) | {"lookalikes": {one.take: one.label for one in lookalikes}}
     _write(config.scheme, predictions.table(), learning, asked, figures)
     _write_probabilities(config.scheme, predictions.probabilities)
     sys.stderr.write(f"crossval@{config.scheme}: {_told(figures)}\n")
-
-
-def _figures(predictions: Predictions, num_bins: int) -> dict[str, object]:
-    """Return what `score` tells, without what needs another model beside it, and the intervals."""
-    figures = score(predictions, predictions, num_bins=num_bins)
-    intervals = intervals_of(predictions)
-    alone = {key: value for key, value in figures.items() if key not in ("agreement_with_float32", "accuracy_drop")}
-    error = standard_error(predictions.predicted == predictions.actual, predictions.takes)
-    return alone | {"standard_error": error, "intervals": asdict(intervals) if intervals else {}}
 
 
 def _told(figures: Mapping[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """Stage `evaluate`: scores a model as a phone would run it.
 
 Reads models/backbone/{<scheme>,float32}.tflite and the heads that have never seen the test takes
-(models/heads/held_out/), data/frames, data/splits.csv, what cross-validation found, and models/classifiers/<scheme>;
-writes build/evaluation/<scheme>.json and plots/evaluation/<scheme>/{predictions,confusion}.csv.
+(models/heads/held_out/, models/multihead/), data/frames, data/splits.csv, what cross-validation found, and models/
+classifiers/<scheme>; writes build/evaluation/<scheme>.json and plots/evaluation/<scheme>/{predictions,confusion}.csv.
 Cross-validation leads: it rests on every take, the test part on few. The test takes add what it cannot see, from pixels
 to label: the very backbone that is shipped runs on the test frames behind the one preprocessing function, by default in
 LiteRT; the float32 model runs beside it on the same frames. Whether the runtimes agree is measured, too: the metrics
@@ -12,8 +12,8 @@ have the same keys whichever runtime was chosen, whatever is installed.
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,14 @@ from pipeline.config.evaluate import LITERT, REFERENCE, EvaluateStage
 from pipeline.errors import InputError
 from pipeline.files import layout, sha256_of_bytes, write_text
 from pipeline.heads.classifier import classifier
-from pipeline.heads.head_file import read_head
+from pipeline.heads.head_file import read_further_heads, read_head
 from pipeline.images.codec import decode_jpeg
-from pipeline.litert.metadata import read_labels
+from pipeline.litert.metadata import Output, read_outputs
 from pipeline.litert.runtimes import classify, open_classifier
 from pipeline.metrics.classification import CROSSVAL, Predictions, agreement, largest_difference, score
-from pipeline.metrics.intervals import accuracy_difference_interval, intervals_of, standard_error
+from pipeline.metrics.figures import with_intervals
+from pipeline.metrics.further import agreement_of_heads, figures_from_pixels
+from pipeline.metrics.intervals import accuracy_difference_interval
 from pipeline.metrics.predictions import read_scored
 from pipeline.takes.splits import TEST, Take, read_takes
 from pipeline.takes.tables import ROWS_PER_GROUP, read_parquet, read_rows_at
@@ -73,15 +75,17 @@ def evaluate(config: EvaluateStage) -> None:
             remedy="add takes, and run `dvc repro`: the stage `frames` tells which label lacks which part",
         )
     runtime, resize, model = config.evaluate.runtime, config.resize, held_out_classifier(config.scheme, config.backbone)
-    predictions = predict(model, frames, resize, runtime, title=f"evaluate@{config.scheme}")
-    reference = predictions
+    answers = ask(model, frames, resize, runtime, title=f"evaluate@{config.scheme}")
+    beside = answers
     if config.scheme != layout.REFERENCE_SCHEME:
-        beside = held_out_classifier(layout.REFERENCE_SCHEME, config.backbone)
-        reference = predict(beside, frames, resize, runtime, title="  float32 beside it")
+        reference_model = held_out_classifier(layout.REFERENCE_SCHEME, config.backbone)
+        beside = ask(reference_model, frames, resize, runtime, title="  float32 beside it")
+    predictions, reference = (predictions_of(frames, *each.first) for each in (answers, beside))
     metrics = (
         figures(predictions, reference, config)
         | _agreement_of_runtimes(model, predictions, frames, config)
         | _file(config)
+        | further_figures(answers, beside, frames, config)
     )
     write_text(layout.predictions(config.scheme), predictions.table().to_csv(index=False, lineterminator="\n"))
     write_text(layout.confusion(config.scheme), predictions.confusion().to_csv(index=False, lineterminator="\n"))
@@ -94,12 +98,13 @@ def evaluate(config: EvaluateStage) -> None:
 
 
 def held_out_classifier(scheme: str, backbone: str) -> bytes:
-    """Return the shipped backbone with the head that has never seen the test takes, as a .tflite file.
+    """Return the shipped backbone with the heads that have never seen the test takes, as a .tflite file.
 
     With `training.final: train` it is the shipped file itself, byte for byte.
     """
     head = read_head(layout.held_out_head(scheme))
-    return classifier(layout.backbone(scheme).read_bytes(), head, name=f"{backbone} {scheme}")
+    further = read_further_heads(layout.further_heads(scheme), held_out=True)
+    return classifier(layout.backbone(scheme).read_bytes(), head, name=f"{backbone} {scheme}", further=further)
 
 
 def figures(predictions: Predictions, reference: Predictions, config: EvaluateStage) -> dict[str, Any]:
@@ -111,9 +116,7 @@ def figures(predictions: Predictions, reference: Predictions, config: EvaluateSt
         config: Of the stage.
     """
     test = score(predictions, reference, num_bins=config.evaluate.num_calibration_bins)
-    intervals = intervals_of(predictions)
-    test["standard_error"] = standard_error(predictions.predicted == predictions.actual, predictions.takes)
-    test["intervals"] = asdict(intervals) if intervals else {}
+    test = with_intervals(test, predictions)
     leading = json.loads(layout.crossval_figures(config.scheme).read_text(encoding="utf-8"))
     scored_by = CROSSVAL if leading else TEST
     if not leading:
@@ -150,7 +153,31 @@ def _images(path: Path, start: int, stop: int) -> list[bytes]:
     return list(read_rows_at(path, range(start, stop), ["image"])["image"].to_pylist())
 
 
-def predict(content: bytes, frames: list[HeldOutFrame], resize: str, runtime: str, *, title: str) -> Predictions:
+@dataclass(frozen=True)
+class Answers:
+    """What a model says about frames.
+
+    Attributes:
+        outputs: What its outputs are about.
+        probabilities: float32 [num_frames, sum of the outputs' lengths].
+    """
+
+    outputs: Sequence[Output]
+    probabilities: npt.NDArray[np.float32]
+
+    def of(self, number: int) -> npt.NDArray[np.float32]:
+        """Return what one output says, float32 [num_frames, num_labels]."""
+        lengths = [len(output.labels) for output in self.outputs]
+        start = sum(lengths[:number])
+        return self.probabilities[:, start : start + lengths[number]]
+
+    @property
+    def first(self) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
+        """Return the labels of the first head and what it says."""
+        return self.outputs[0].labels, self.of(0)
+
+
+def ask(content: bytes, frames: list[HeldOutFrame], resize: str, runtime: str, *, title: str) -> Answers:
     """Run a model on frames, each decoded and scaled as the phone does it.
 
     Args:
@@ -163,16 +190,67 @@ def predict(content: bytes, frames: list[HeldOutFrame], resize: str, runtime: st
     Raises:
         PipelineError: If the runtime is not installed, or does not know that `resize`.
     """
-    labels = tuple(read_labels(content))
     pictures = [map(_decoded, [frame]) for frame in frames]  # each is read and decoded when its turn comes
     open_one = partial(open_classifier, content, runtime=runtime, resize=resize)
+    return Answers(read_outputs(content), np.concatenate(classify(pictures, open_one, title=title, unit="frame")))
+
+
+def predictions_of(
+    frames: list[HeldOutFrame], labels: tuple[str, ...], probabilities: npt.NDArray[np.float32]
+) -> Predictions:
+    """Return what the first head says, beside what the frames show.
+
+    Args:
+        frames: At least one.
+        labels: In the order of the head's output.
+        probabilities: float32 [num_frames, num_labels].
+    """
     return Predictions(
         labels=labels,
         takes=tuple(frame.take for frame in frames),
         frame_ids=tuple(frame.frame_id for frame in frames),
         actual=np.array([labels.index(frame.label) for frame in frames]),
-        probabilities=np.concatenate(classify(pictures, open_one, title=title, unit="frame")),
+        probabilities=probabilities,
     )
+
+
+def further_figures(
+    answers: Answers, beside: Answers, frames: list[HeldOutFrame], config: EvaluateStage
+) -> dict[str, Any]:
+    """Return the figures of the further heads under `heads`; nothing if there are none.
+
+    Args:
+        answers: Of the model that is scored, for the test frames.
+        beside: float32's for the same frames.
+        frames: The test frames.
+        config: Of the stage.
+    """
+    known, reference = (
+        json.loads(layout.further_figures(scheme).read_text(encoding="utf-8"))
+        for scheme in (config.scheme, layout.REFERENCE_SCHEME)
+    )
+    names, found = [(frame.take, frame.frame_id) for frame in frames], dict[str, Any]()
+    for number, output in enumerate(answers.outputs[1:], 1):
+        told, kind = known[output.name]["answers"], known[output.name]["kind"]
+        here, there = answers.of(number), beside.of(number)
+        test, beside_it = (
+            figures_from_pixels(
+                one, names, output.labels, told, kind=kind, num_bins=config.evaluate.num_calibration_bins
+            )
+            for one in (here, there)
+        )
+        leading = known[output.name]["figures"] or test
+        leading_beside = reference[output.name]["figures"] or beside_it
+        drop = leading_beside["accuracy"] - leading["accuracy"] if leading else None
+        found[output.name] = {
+            "kind": kind,
+            "scored_by": CROSSVAL if known[output.name]["figures"] else TEST,
+            **leading,
+            "accuracy_drop": drop,
+            "agreement_with_float32": agreement_of_heads(here, there, kind=kind),
+            "test": test,
+        }
+    return {"heads": found} if found else {}
 
 
 def _decoded(frame: HeldOutFrame) -> npt.NDArray[np.uint8]:
@@ -187,13 +265,16 @@ def _agreement_of_runtimes(
     With the runtime `litert` the first comparison is of something with itself.
     """
     resize, runtime = config.resize, config.evaluate.runtime
-    litert = predictions if runtime == LITERT else predict(model, frames, resize, LITERT, title="  litert beside it")
+    labels = predictions.labels
+
+    def beside(some: list[HeldOutFrame], other: str, title: str) -> Predictions:
+        return predictions_of(some, labels, ask(model, some, resize, other, title=title).of(0))
+
+    litert = predictions if runtime == LITERT else beside(frames, LITERT, "  litert beside it")
     few = spread(len(frames), config.evaluate.num_reference_frames)
     chosen = [frames[i] for i in few]
     plain = (
-        predictions.only(few)
-        if runtime == REFERENCE
-        else predict(model, chosen, resize, REFERENCE, title="  reference kernels beside it")
+        predictions.only(few) if runtime == REFERENCE else beside(chosen, REFERENCE, "  reference kernels beside it")
     )
     return {
         "agreement_with_litert": agreement(predictions, litert),

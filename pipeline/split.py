@@ -1,6 +1,7 @@
 """Stage `split`: decides which takes are for training, validation and test.
 
-Reads the names and contents of data/videos and data/photos; writes data/splits.csv.
+Reads the names and contents of data/videos and data/photos, and to refuse mistakes early data/labels.csv; writes
+data/splits.csv.
 The split is by take, never by frame: neighbouring frames of one video are near-copies, and a model scored on neighbours
 of what it was trained on looks far better than it is.
 """
@@ -22,6 +23,7 @@ from pipeline.files import layout
 from pipeline.files.main_project import outside_experiments
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from pipeline.processes.progress import counted
+from pipeline.takes.answers import read_answers
 from pipeline.takes.assignment import MIN_TAKES, assign_takes, recordings_of
 from pipeline.takes.contents import Content, files_of, read_contents, refuse_twins
 from pipeline.takes.sources import Source, find_sources, hidden_pictures, sources_below
@@ -35,7 +37,7 @@ def split(config: SplitStage) -> None:
 
     Raises:
         InputError: If a file or a folder is no take or part of one, the labels are parts of a data set, a content
-            stands in two takes, or the takes of a label cannot be split.
+            stands in two takes, the takes of a label cannot be split, or data/labels.csv does not fit the takes.
     """
     sources = find_sources(layout.VIDEOS, layout.PHOTOS)
     refuse_parts(sources)
@@ -47,6 +49,7 @@ def split(config: SplitStage) -> None:
     refuse_twins(contents)
     refuse_unknown_tests(contents, config.split)
     blocks = blocks_of_all(contents, config.split)
+    read_answers(layout.LABELS, config.heads, {block.name for block in blocks})
     write_splits(layout.SPLITS, blocks)
     _tell_repeated(contents)
     sys.stderr.write(report(blocks))

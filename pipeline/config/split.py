@@ -1,6 +1,6 @@
 """What `split:` in params.yaml may hold."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
@@ -44,6 +44,12 @@ class SplitConfig:
 
 @dataclass
 class SplitStage:
-    """Configuration of `python -m pipeline.split`."""
+    """Configuration of `python -m pipeline.split`.
+
+    Attributes:
+        split: How takes are split.
+        heads: The further heads, for which data/labels.csv is read and checked here, as early as takes are known.
+    """
 
     split: SplitConfig = MISSING
+    heads: dict[str, str] = field(default_factory=dict)

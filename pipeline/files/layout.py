@@ -7,6 +7,7 @@ PHOTOS = Path("data/photos")
 CALIBRATION = Path("data/calibration")
 STRANGERS = Path("data/strangers")
 SPLITS = Path("data/splits.csv")
+LABELS = Path("data/labels.csv")
 FRAMES = Path("data/frames")
 FRAMES_KEYS = Path("build/takes/frames.json")
 AUGMENTED = Path("data/augmented")
@@ -67,6 +68,21 @@ def head(scheme: str) -> Path:
 def held_out_head(scheme: str) -> Path:
     """Return a head that has never seen the test takes."""
     return Path("models/heads/held_out") / f"{scheme}.safetensors"
+
+
+def further_heads(scheme: str) -> Path:
+    """Return the folder of the heads beside the first: <head>.safetensors, held_out/ likewise, and index.json."""
+    return Path("models/multihead") / scheme
+
+
+def further_plots(scheme: str) -> Path:
+    """Return the folder with a table for each further head, like `crossval_predictions`."""
+    return Path("plots/multihead") / scheme
+
+
+def further_figures(scheme: str) -> Path:
+    """Return kind and figures of each further head."""
+    return Path("build/multihead") / f"{scheme}.json"
 
 
 def crossval_probabilities(scheme: str) -> Path:

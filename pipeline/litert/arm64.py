@@ -103,10 +103,15 @@ class Arm64Interpreter:
         _, self._output = self._asked({"asks": arm64_guest.RUN}, self._pixels)
 
     def get_tensor(self, index: int) -> npt.NDArray[Any]:
-        """Return the output."""
-        del index
-        found: npt.NDArray[Any] = np.frombuffer(self._output, self._outputs[0]["dtype"])
-        return found.reshape(self._outputs[0]["shape"])
+        """Return an output, by its index in the details."""
+        start = 0
+        for output in self._outputs:
+            dtype, num_values = np.dtype(output["dtype"]), int(np.prod(output["shape"]))
+            if output["index"] == index:
+                found: npt.NDArray[Any] = np.frombuffer(self._output, dtype, num_values, start)
+                return found.reshape(output["shape"])
+            start += num_values * dtype.itemsize
+        raise ValueError(f"no output {index}; expected one of {[output['index'] for output in self._outputs]}")
 
     def close(self) -> None:
         """End the emulated program."""

@@ -40,7 +40,7 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415
 
     interpreter: Any = None
-    given, answer = dict[str, Any](), dict[str, Any]()
+    given, answers_of = dict[str, Any](), list[int]()
     while True:
         try:
             header, content = receive(requests)
@@ -54,13 +54,13 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
                 send(answers, {"error": str(error)})
                 continue
             inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-            given, answer = inputs[0], outputs[0]
+            given, answers_of = inputs[0], [output["index"] for output in outputs]
             send(answers, {"inputs": _described(inputs), "outputs": _described(outputs)})
         else:
             pixels = np.frombuffer(content, given["dtype"]).reshape(given["shape"])
             interpreter.set_tensor(given["index"], pixels)
             interpreter.invoke()
-            send(answers, {}, interpreter.get_tensor(answer["index"]).tobytes())
+            send(answers, {}, b"".join(interpreter.get_tensor(index).tobytes() for index in answers_of))
 
 
 def _described(details: list[dict[str, Any]]) -> list[dict[str, Any]]:

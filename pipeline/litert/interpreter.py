@@ -21,7 +21,7 @@ _delegate_announced = False
 
 
 class Model:
-    """A model that takes one picture and gives one vector.
+    """A model that takes one picture and gives one vector, or one for each head.
 
     Not thread-safe: make one for each thread. `invoke` releases Python's lock, so two models with one thread each give
     as much as one model with two.
@@ -29,7 +29,8 @@ class Model:
     Attributes:
         input_pixels: Side of the square input.
         input_type: In which numbers it takes pixels 0..255: `uint8`, or `float32` if its metadata say so.
-        output_length: Length of the output vector.
+        output_lengths: Length of each output vector.
+        output_length: Length of all of them.
     """
 
     def __init__(self, content: bytes, num_threads: int = 1) -> None:
@@ -41,12 +42,12 @@ class Model:
 
         Raises:
             ModelError: If LiteRT cannot load it, or unless it takes plain uint8 [1, p, p, 3], or the same numbers as
-                float32, and gives float32 [1, n].
+                float32, and gives float32 [1, n], once or more often.
         """
         self._interpreter = load_interpreter(content, num_threads)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         takes_pixels = inputs[0]["dtype"] is np.uint8 or read_normalization(content) == ((0,), (1,))
-        if not _is_picture(inputs) or not takes_pixels or not _is_vector(outputs):
+        if not _is_picture(inputs) or not takes_pixels or not _are_vectors(outputs):
             raise ModelError(
                 found=f"a model that takes {_describe(inputs)} and gives {_describe(outputs)}",
                 expected="uint8 [1, p, p, 3] without quantization in (or float32, if the metadata say mean 0 and"
@@ -54,10 +55,11 @@ class Model:
                 remedy="delete the file and run `dvc repro` to make it anew",
             )
         self._input_index: int = inputs[0]["index"]
-        self._output_index: int = outputs[0]["index"]
+        self._output_indices: list[int] = [output["index"] for output in outputs]
         self.input_type = np.dtype(inputs[0]["dtype"]).name
         self.input_pixels = int(inputs[0]["shape"][1])
-        self.output_length = int(outputs[0]["shape"][1])
+        self.output_lengths = tuple(int(output["shape"][1]) for output in outputs)
+        self.output_length = sum(self.output_lengths)
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Run the model.
@@ -66,7 +68,7 @@ class Model:
             image: uint8 [input_pixels, input_pixels, 3], RGB, 0..255.
 
         Returns:
-            float32 [output_length], the caller's own copy.
+            float32 [output_length], the outputs one behind the other; the caller's own copy.
 
         Raises:
             ValueError: If the image has another shape or type; the message is LiteRT's.
@@ -74,8 +76,8 @@ class Model:
         pixels = image.astype(np.float32) if self.input_type == "float32" else image
         self._interpreter.set_tensor(self._input_index, pixels[np.newaxis])
         self._interpreter.invoke()
-        output: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._output_index)[0]
-        return output
+        outputs: list[npt.NDArray[np.float32]] = [self._interpreter.get_tensor(i)[0] for i in self._output_indices]
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
 
 @contextlib.contextmanager
@@ -142,12 +144,9 @@ def _is_picture(details: list[dict[str, Any]]) -> bool:
     return is_plain and len(shape) == 4 and shape == (1, shape[1], shape[1], 3)
 
 
-def _is_vector(details: list[dict[str, Any]]) -> bool:
-    return (
-        len(details) == 1
-        and details[0]["dtype"] is np.float32
-        and len(details[0]["shape"]) == 2
-        and details[0]["shape"][0] == 1
+def _are_vectors(details: list[dict[str, Any]]) -> bool:
+    return bool(details) and all(
+        detail["dtype"] is np.float32 and len(detail["shape"]) == 2 and detail["shape"][0] == 1 for detail in details
     )
 
 

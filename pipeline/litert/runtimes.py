@@ -56,7 +56,7 @@ class Signature:
         input_type: float32, uint8 or int8.
         input_step: What the last bit of an integer input stands for; 0 where none is told.
         input_zero_point: The integer that stands for 0.
-        num_outputs: Length of the output vector.
+        output_lengths: Length of each output vector: one, or one a head.
         output_step: What the last bit of an integer output stands for; 0 for a float output.
         output_zero_point: The integer that stands for 0.
     """
@@ -66,9 +66,14 @@ class Signature:
     input_type: npt.DTypeLike
     input_step: float
     input_zero_point: int
-    num_outputs: int
+    output_lengths: tuple[int, ...]
     output_step: float
     output_zero_point: int
+
+    @property
+    def num_outputs(self) -> int:
+        """Return how many numbers a classifier answers with: the outputs one behind the other."""
+        return sum(self.output_lengths)
 
 
 class Classifier(Protocol):
@@ -121,13 +126,14 @@ class LiteRtClassifier:
         _check_normalization(self._signature, normalization)
         self._normalization = normalization
         self._input_index: int = self._interpreter.get_input_details()[0]["index"]
-        self._output_index: int = self._interpreter.get_output_details()[0]["index"]
+        self._output_indices: list[int] = [output["index"] for output in self._interpreter.get_output_details()]
 
     def __call__(self, rgb: Rgb) -> Floats:
         """Return the output for a frame; integers are turned into what they stand for."""
         self._interpreter.set_tensor(self._input_index, self._to_input(rgb)[np.newaxis])
         self._interpreter.invoke()
-        output = self._interpreter.get_tensor(self._output_index).reshape(-1).astype(np.float32)
+        outputs = [self._interpreter.get_tensor(index).reshape(-1) for index in self._output_indices]
+        output = np.concatenate(outputs).astype(np.float32)
         if self._signature.output_step:
             output = (output - self._signature.output_zero_point) * np.float32(self._signature.output_step)
         floats: Floats = output
@@ -156,25 +162,27 @@ class LiteRtClassifier:
 class MediaPipeClassifier:
     """A model in MediaPipe Tasks' ImageClassifier."""
 
-    def __init__(self, content: bytes, num_outputs: int) -> None:
+    def __init__(self, content: bytes, output_lengths: Sequence[int]) -> None:
         """Load a model.
 
         Args:
             content: A .tflite file; one that takes float32 must carry its normalization as metadata.
-            num_outputs: Length of its output vector.
+            output_lengths: Length of each of its output vectors.
 
         Raises:
             MissingPackageError: If MediaPipe or a system library that it needs is missing.
             ModelError: If MediaPipe refuses the model.
         """
-        self._num_outputs = num_outputs
+        self._output_lengths = output_lengths
         self._classifier, self._to_image = _mediapipe_classifier(content)
 
     def __call__(self, rgb: Rgb) -> Floats:
         """Return the score of each output; one that MediaPipe leaves out is 0."""
-        scores = np.zeros(self._num_outputs, np.float32)
-        for category in self._classifier.classify(self._to_image(rgb)).classifications[0].categories:
-            scores[category.index] = category.score
+        scores = np.zeros(sum(self._output_lengths), np.float32)
+        for head in self._classifier.classify(self._to_image(rgb)).classifications:
+            start = sum(self._output_lengths[: head.head_index])
+            for category in head.categories:
+                scores[start + category.index] = category.score
         return scores
 
     def close(self) -> None:
@@ -222,7 +230,7 @@ def open_classifier(
             expected="none: MediaPipe Tasks reads them from the model's metadata",
             remedy="leave out --mean and --std, or choose another runtime",
         )
-    return MediaPipeClassifier(content, signature(content).num_outputs)
+    return MediaPipeClassifier(content, signature(content).output_lengths)
 
 
 def classify(
@@ -316,16 +324,18 @@ def _signature_of(interpreter: Any) -> Signature:
             expected="one picture [1, height, width, 3] (NHWC) of fixed size, uint8, int8 or float32",
             remedy="export it again in that form, which phones' libraries want too",
         )
-    if not _is_vector(outputs):
+    if not outputs or not all(map(_is_vector, outputs)) or (len(outputs) > 1 and _are_quantized(outputs)):
         raise ModelError(
             found=f"the model gives {_describe(outputs)}",
             expected="one number a label: float32 [1, num_labels], or uint8 or int8 with a scale",
-            remedy="export it with one such output; this scores classifiers, not detectors",
+            remedy="export it with such outputs, several ones as float32; this scores classifiers, not detectors",
         )
     _, height, width, _ = map(int, inputs[0]["shape"])
     (input_step, input_zero), (step, zero) = (details[0]["quantization"] for details in (inputs, outputs))
     taken = (inputs[0]["dtype"], float(input_step), int(input_zero))
-    return Signature(height, width, *taken, int(outputs[0]["shape"][-1]), float(step), int(zero))
+    return Signature(
+        height, width, *taken, tuple(int(output["shape"][-1]) for output in outputs), float(step), int(zero)
+    )
 
 
 def _is_picture(details: list[dict[str, Any]]) -> bool:
@@ -337,13 +347,16 @@ def _is_picture(details: list[dict[str, Any]]) -> bool:
     return has_shape and details[0]["dtype"] in (np.uint8, np.int8, np.float32)
 
 
-def _is_vector(details: list[dict[str, Any]]) -> bool:
-    """Tell whether the output is one vector, [1, n] or [1, 1, 1, n]."""
-    if len(details) != 1:
-        return False
-    shape, dtype = details[0]["shape"], details[0]["dtype"]
+def _is_vector(detail: dict[str, Any]) -> bool:
+    """Tell whether an output is one vector, [1, n] or [1, 1, 1, n]."""
+    shape, dtype = detail["shape"], detail["dtype"]
     is_flat = len(shape) > 1 and int(np.prod(shape)) == int(shape[-1])
-    return is_flat and (dtype is np.float32 or (dtype in (np.uint8, np.int8) and details[0]["quantization"][0] > 0))
+    return is_flat and (dtype is np.float32 or (dtype in (np.uint8, np.int8) and detail["quantization"][0] > 0))
+
+
+def _are_quantized(details: list[dict[str, Any]]) -> bool:
+    """Tell whether one of the outputs is of integers, which have a scale each."""
+    return any(detail["dtype"] is not np.float32 for detail in details)
 
 
 def _describe(details: list[dict[str, Any]]) -> str:

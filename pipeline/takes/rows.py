@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InputError
+from pipeline.files.layout import STRANGERS
 from pipeline.takes.splits import NONE, TEST, TRAIN, Block, Take, indices_of_block, labels_of
 from pipeline.takes.tables import feature_length_of, num_rows_of, read_parquet, vectors_of
 
@@ -49,7 +50,7 @@ class Unit:
     @property
     def is_stranger(self) -> bool:
         """Tell whether it is one of the pictures in data/strangers, and not a take."""
-        return self.label == NONE and not self.take.startswith(f"{NONE}/")
+        return self.label == NONE and self.take.startswith(f"{STRANGERS.as_posix()}/")
 
     @property
     def may_be_held_out(self) -> bool:
@@ -161,7 +162,7 @@ def read_rows(
         np.concatenate(column) for column in zip(*columns, strict=True)
     )
     rows = Rows(features, label_indices, unit_indices, copies, frame_ids, tuple(labels), tuple(units))
-    _refuse_absent_labels(rows)
+    refuse_absent_labels(rows)
     return rows
 
 
@@ -200,7 +201,7 @@ def _pictures(path: Path) -> tuple[list[str], list[tuple[Features, Copies, Frame
     return names.tolist(), [(vectors[[i]], copies[[i]], names[[i]]) for i in each]
 
 
-def _refuse_absent_labels(rows: Rows) -> None:
+def refuse_absent_labels(rows: Rows) -> None:
     """Raise InputError if a label has no frame at all, or none but test frames."""
     for index, label in enumerate(rows.labels):
         if not (rows.are_for_training & (rows.label_indices == index)).any():

@@ -75,6 +75,11 @@ class Take:
         return self.label != NONE
 
     @property
+    def full_name(self) -> str:
+        """Return the take's name as people know it, "<label>/<take>"."""
+        return f"{self.label}/{self.name}"
+
+    @property
     def table(self) -> Path:
         """Return the take's Parquet file, relative to the output folder of whichever stage wrote it."""
         return Path(self.label) / f"{self.name}.parquet"

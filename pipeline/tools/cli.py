@@ -117,6 +117,7 @@ def report(opens: bool) -> None:
 @viewfinder.command(cls=Tool, needs_project=False, epilog=_SCORE_EXAMPLES)
 @click.argument("model", type=_FILE)
 @click.argument("data", type=_FILE)
+@click.option("--head", help="Which of several heads to score.  [default: the first]")
 @click.option(
     "--labels", type=_FILE, help="Names, one a line, in the order of the outputs.  [default: the model's own]"
 )

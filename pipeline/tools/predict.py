@@ -15,12 +15,11 @@ import numpy.typing as npt
 from pipeline.errors import ConfigurationError, InputError, PipelineError, combine
 from pipeline.files import layout
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
-from pipeline.litert.foreign import output_operator, read_classifier
-from pipeline.litert.metadata import read_threshold
+from pipeline.litert.foreign import AnsweringHead, heads_of, read_classifier
 from pipeline.litert.runtimes import classify, open_classifier
 from pipeline.metrics.probabilities import named, to_probabilities
 from pipeline.processes.progress import Progress
-from pipeline.tools.score import labels_of_model, normalization, timed_pictures
+from pipeline.tools.score import labels_of_head, normalization, timed_pictures
 from pipeline.tools.tables import text_table
 from pipeline.video.clip import open_clip, video_stream
 
@@ -72,11 +71,13 @@ class Answer:
         file: Where the frame is from.
         second: When it is presented, from the video's begin; None of a photo.
         probabilities: float32 [num_labels].
+        further: What each further head says, float32 [its num_labels].
     """
 
     file: Path
     second: float | None
     probabilities: Probabilities
+    further: tuple[Probabilities, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,27 @@ class Answers:
         threshold: Probability below which nothing is named.
         found: File by file, in the order in which frames are presented.
         error: What is wrong with the other files.
+        further: The further heads.
     """
 
     labels: tuple[str, ...]
     threshold: float
     found: tuple[Answer, ...]
     error: PipelineError | None
+    further: tuple[AnsweringHead, ...] = ()
 
     def named(self, probabilities: Probabilities) -> str | None:
         """Return the most probable label; None if it is less probable than the threshold."""
         return named(self.labels, probabilities, self.threshold)
+
+    def named_by(self, number: int, probabilities: Probabilities) -> tuple[str, ...]:
+        """Return the labels that a further head names: none, one, or several if they may be true together."""
+        head = self.further[number]
+        labels, threshold = head.labels or (), head.threshold or 0.0
+        if head.may_name_several:
+            return tuple(label for label, p in zip(labels, probabilities, strict=True) if p >= threshold)
+        name = named(labels, probabilities, threshold)
+        return () if name is None else (name,)
 
 
 def predict(request: Request) -> Answers:
@@ -113,7 +125,8 @@ def predict(request: Request) -> Answers:
     files = files_of(request.files)
     _refuse_video(request, files)
     content, signature = read_classifier(request.model)
-    labels = labels_of_model(content, request.labels, signature.num_outputs)
+    heads = heads_of(content, signature)
+    labels = labels_of_head(heads[0], request.labels, signature)
     open_one = partial(
         open_classifier,
         content,
@@ -130,18 +143,25 @@ def predict(request: Request) -> Answers:
     if not read:
         raise combine(errors, "files")
     every = np.concatenate([output for _, output in read])
-    probabilities, _ = to_probabilities(every, made_by=output_operator(content), step=signature.output_step)
+    probabilities = np.hstack([_probabilities(head, every, signature.output_step) for head in heads])
     ends = np.cumsum([len(output) for _, output in read])[:-1]
     found = [
-        Answer(reading.file, second, row)
+        Answer(reading.file, second, row[heads[0].columns], tuple(row[head.columns] for head in heads[1:]))
         for (reading, _), rows in zip(read, np.split(probabilities, ends), strict=True)
         for second, row in zip(reading.seconds, smoothed(rows, reading.seconds, request.smooth_seconds), strict=True)
     ]
-    threshold = request.threshold if request.threshold is not None else read_threshold(content) or 0.0
-    answers = Answers(tuple(labels), threshold, tuple(found), combine(errors, "files") if errors else None)
+    threshold = request.threshold if request.threshold is not None else heads[0].threshold or 0.0
+    error = combine(errors, "files") if errors else None
+    answers = Answers(tuple(labels), threshold, tuple(found), error, tuple(heads[1:]))
     if request.video and answers.error is None:
         _write_video(files[0], request.video, answers)
     return answers
+
+
+def _probabilities(head: AnsweringHead, every: Probabilities, step: float) -> Probabilities:
+    """Return what a head says, float32 [num_frames, num_labels]; labels that may be true together stay as they are."""
+    outputs = every[:, head.columns]
+    return outputs if head.may_name_several else to_probabilities(outputs, made_by=head.made_by, step=step)[0]
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
@@ -200,25 +220,49 @@ def smoothed(probabilities: Probabilities, seconds: Sequence[float | None], smoo
 
 
 def json_lines(answers: Answers) -> str:
-    """Return a line a frame: file, second (null for a photo), answer (null for none), and all probabilities."""
+    """Return a line a frame: file, second (null for a photo), answer (null for none), and all probabilities.
+
+    With several heads there are, under `heads`, the labels that each further one names, and its probabilities.
+    """
     lines = [
         {
             "file": str(one.file),
             "second": None if one.second is None else round(one.second, 3),
             "answer": answers.named(one.probabilities),
-            "probabilities": {
-                label: float(f"{p:.6g}") for label, p in zip(answers.labels, one.probabilities.tolist(), strict=True)
-            },
+            "probabilities": _by_label(answers.labels, one.probabilities),
         }
+        | _by_head(answers, one)
         for one in answers.found
     ]
     return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
 
 
+def _by_label(labels: Sequence[str], probabilities: Probabilities) -> dict[str, float]:
+    return {label: float(f"{p:.6g}") for label, p in zip(labels, probabilities.tolist(), strict=True)}
+
+
+def _by_head(answers: Answers, one: Answer) -> dict[str, object]:
+    if not answers.further:
+        return {}
+    told = {
+        head.name: {
+            "answer": answers.named_by(number, one.further[number]),
+            "probabilities": _by_label(head.labels or (), one.further[number]),
+        }
+        for number, head in enumerate(answers.further)
+    }
+    return {"heads": told}
+
+
 def table(answers: Answers) -> str:
-    """Return a row for each photo, and for each stretch of a video on which the answer is the same."""
+    """Return a row for each photo, and for each stretch of a video on which all answers are the same."""
+
+    def said(one: Answer) -> tuple[Path, str | None, tuple[tuple[str, ...], ...]]:
+        of_further = tuple(answers.named_by(number, each) for number, each in enumerate(one.further))
+        return one.file, answers.named(one.probabilities), of_further
+
     rows = []
-    for (file, name), group in groupby(answers.found, lambda one: (one.file, answers.named(one.probabilities))):
+    for (file, name, others), group in groupby(answers.found, said):
         frames = list(group)
         mean = np.mean([one.probabilities for one in frames], axis=0)
         first, last = frames[0].second, frames[-1].second
@@ -226,8 +270,10 @@ def table(answers: Answers) -> str:
         likely = np.argsort(-mean, kind="stable")[:2]
         second = f"{answers.labels[likely[1]]} {mean[likely[1]]:.2f}" if len(likely) > 1 else ""
         best = f"{mean[likely[0]]:.2f}" if name else f"{answers.labels[likely[0]]} {mean[likely[0]]:.2f}"
-        rows.append((str(file), when, str(len(frames)), name or NONE_OF_THEM, best, second))
-    return "\n" + text_table(("file", "when", "frames", "answer", "probability", "next"), rows) + "\n"
+        told = [", ".join(other) or NONE_OF_THEM for other in others]
+        rows.append((str(file), when, str(len(frames)), name or NONE_OF_THEM, best, second, *told))
+    heads = [head.name for head in answers.further]
+    return "\n" + text_table(("file", "when", "frames", "answer", "probability", "next", *heads), rows) + "\n"
 
 
 class _Reading:

@@ -21,9 +21,9 @@ from pipeline.config.plain import CONF_FOLDER, load
 from pipeline.errors import ConfigurationError, InputError
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from pipeline.images.photos import read_photo
-from pipeline.litert.foreign import embedded_labels, output_operator, read_classifier
+from pipeline.litert.foreign import AnsweringHead, heads_of, read_classifier
 from pipeline.litert.measure import measure
-from pipeline.litert.runtimes import Normalization, classify, open_classifier
+from pipeline.litert.runtimes import Normalization, Signature, classify, open_classifier
 from pipeline.metrics.classification import Predictions
 from pipeline.metrics.classification import score as metrics_of
 from pipeline.metrics.probabilities import to_probabilities
@@ -45,6 +45,7 @@ class Request:
     Attributes:
         model: A .tflite file.
         data: A folder with a folder for each label.
+        head: Which of several heads is asked; None for the first.
         labels: A file with a name a line; None for those in the model's metadata.
         mean: With `std` what float32 pixels 0..255 are normalized by: one number, or one for each of red, green, blue.
         std: See `mean`.
@@ -57,6 +58,7 @@ class Request:
 
     model: Path
     data: Path
+    head: str | None
     labels: Path | None
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
@@ -81,7 +83,8 @@ def score(request: Request) -> dict[str, Any]:
     config = _config(request)
     measuring = measure_config(**({"num_threads": request.num_threads} if request.num_threads is not None else {}))
     content, found = read_classifier(request.model)
-    labels = labels_of_model(content, request.labels, found.num_outputs)
+    head = chosen_head(heads_of(content, found), request.head)
+    labels = labels_of_head(head, request.labels, found)
     sources = sources_of(request.data, labels)
     open_one = partial(
         open_classifier,
@@ -92,8 +95,8 @@ def score(request: Request) -> dict[str, Any]:
     )
     batches = [pictures(source.path, request.per_second, request.width_pixels) for source in sources]
     outputs = classify(batches, open_one, title="score", unit="take")
-    made_by = output_operator(content)
-    probabilities, kind = to_probabilities(np.concatenate(outputs), made_by=made_by, step=found.output_step)
+    answers = np.concatenate(outputs)[:, head.columns]
+    probabilities, kind = to_probabilities(answers, made_by=head.made_by, step=found.output_step)
     predictions = _predictions(sources, labels, [len(output) for output in outputs], probabilities)
     return (
         _metrics(predictions, config.num_calibration_bins)
@@ -108,14 +111,48 @@ def score(request: Request) -> dict[str, Any]:
     )
 
 
-def labels_of_model(content: bytes, path: Path | None, num_outputs: int) -> list[str]:
-    """Read the labels from a file, a name a line, or else from the model's metadata; in Unicode NFC, without numbers.
+def chosen_head(heads: Sequence[AnsweringHead], name: str | None) -> AnsweringHead:
+    """Return the head that folders are to be compared with.
 
     Raises:
-        ConfigurationError: If there are none, or not one for each output.
+        ConfigurationError: If there is none of that name, or it may name several labels, which folders cannot.
     """
+    found = [head for head in heads if name in (None, head.name)]
+    if not found:
+        raise ConfigurationError(
+            found=f"--head {name}",
+            expected=f"one of the model's heads: {', '.join(head.name for head in heads)}",
+            remedy="choose one of these, or leave --head out for the first",
+        )
+    if found[0].may_name_several:
+        raise ConfigurationError(
+            found=f"--head {name}, of which several labels may be true together",
+            expected="a head of which one is, since a take lies in one folder",
+            remedy="see metrics/ for its score on the takes of data/labels.csv",
+        )
+    return found[0]
+
+
+def labels_of_head(head: AnsweringHead, path: Path | None, signature: Signature) -> list[str]:
+    """Read the labels from a file, a name a line, or else from the model's metadata; in Unicode NFC, without numbers.
+
+    Args:
+        head: Whose labels they are.
+        path: Of the file; None for the metadata.
+        signature: Of the model.
+
+    Raises:
+        ConfigurationError: If there are none, or not one for each output, or a file is given for several heads.
+    """
+    if path is not None and len(signature.output_lengths) > 1:
+        raise ConfigurationError(
+            found=f"--labels {path} for a model with {len(signature.output_lengths)} heads",
+            expected="none: its metadata have the labels of each",
+            remedy="leave out --labels",
+        )
+    num_outputs = len(range(signature.num_outputs)[head.columns])
     if path is None:
-        labels, where = embedded_labels(content), "the model's metadata"
+        labels, where = None if head.labels is None else list(head.labels), "the model's metadata"
     else:
         labels, where = _read_lines(path), str(path)
     if labels is None:

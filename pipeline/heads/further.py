@@ -1,0 +1,129 @@
+"""Trains and scores a further head: another question about the takes, on the bottlenecks that are there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.config.crossval import CrossvalConfig
+from pipeline.config.heads import ONE
+from pipeline.config.train import ALL_TAKES, HEAD, TrainingConfig
+from pipeline.config.unknown import UnknownConfig
+from pipeline.heads.crossvalidation import cross_validate
+from pipeline.heads.head_file import Head
+from pipeline.heads.questions import YES, relabelled, yes_or_no
+from pipeline.heads.training import train_head
+from pipeline.metrics.classification import Predictions
+from pipeline.metrics.figures import figures_alone
+from pipeline.metrics.many import ManyPredictions, figures_of_many
+from pipeline.metrics.predictions import COLUMNS
+from pipeline.metrics.unknown import figures_of
+from pipeline.takes.answers import Answers
+from pipeline.takes.lookalikes import without_lookalikes
+from pipeline.takes.rows import Rows
+
+THRESHOLD_OF_MANY = 0.5  # calibrated: more likely true than not
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How heads are trained and scored, as the first head is."""
+
+    training: TrainingConfig
+    unknown: UnknownConfig
+    crossval: CrossvalConfig
+
+
+@dataclass(frozen=True)
+class FurtherHead:
+    """What comes of a question.
+
+    Attributes:
+        held_out: A head that has never seen the test takes.
+        final: The head that is shipped.
+        predictions: What cross-validation's heads say about each frame that they have not seen; empty if the backbone
+            has learned from the takes.
+        figures: Of cross-validation, with their intervals; empty likewise.
+    """
+
+    held_out: Head
+    final: Head
+    predictions: pd.DataFrame
+    figures: dict[str, Any]
+
+
+def train_further(rows: Rows, kind: str, answers: Answers, settings: Settings, *, title: str) -> FurtherHead:
+    """Train a head and cross-validate it.
+
+    Args:
+        rows: Of all takes, under the labels of the first head.
+        kind: `one` or `many`, see `config.heads`.
+        answers: The labels of each take.
+        settings: How.
+        title: For the progress bar.
+
+    Raises:
+        InputError: If a label has no frame to train on.
+    """
+    if kind == ONE:
+        return _of_one(relabelled(rows, answers), settings, title)
+    labels = sorted({label for found in answers.values() for label in found})
+    return _of_many({label: yes_or_no(rows, answers, label) for label in labels}, answers, settings, title)
+
+
+def _of_one(rows: Rows, settings: Settings, title: str) -> FurtherHead:
+    kept, lookalikes = without_lookalikes(rows)
+    held_out, final = _trained(kept, settings, title)
+    if settings.training.mode != HEAD:
+        return FurtherHead(held_out, final, pd.DataFrame(columns=list(COLUMNS)), {})
+    predictions, asked = _cross_validated(kept, settings, title)
+    figures = figures_alone(predictions, num_bins=settings.crossval.num_calibration_bins)
+    if len(asked):
+        figures["unknown"] = figures_of(asked) | {"lookalikes": {one.take: one.label for one in lookalikes}}
+    return FurtherHead(held_out, final, predictions.table(), figures)
+
+
+def _of_many(rows_of: Mapping[str, Rows], answers: Answers, settings: Settings, title: str) -> FurtherHead:
+    """Train a yes-or-no head for each label, and put them side by side.
+
+    A softmax over two logits is the sigmoid of their difference.
+    """
+    labels = tuple(rows_of)
+    pairs = [_trained(rows, settings, f"{title} {label}") for label, rows in rows_of.items()]
+    held_out, final = (side_by_side(labels, heads) for heads in zip(*pairs, strict=True))
+    if settings.training.mode != HEAD:
+        return FurtherHead(held_out, final, pd.DataFrame(columns=list(COLUMNS)), {})
+    found = {label: _cross_validated(rows, settings, f"{title} {label}")[0] for label, rows in rows_of.items()}
+    predictions = ManyPredictions.of(found, set(answers))
+    figures = figures_of_many(predictions, num_bins=settings.crossval.num_calibration_bins)
+    return FurtherHead(held_out, final, predictions.table(), figures)
+
+
+def side_by_side(labels: tuple[str, ...], heads: tuple[Head, ...]) -> Head:
+    """Return one head of labels that may be true together, of a head for each that says `no` or `yes`."""
+    weights = np.stack([head.weights[:, head.labels.index(YES)] - head.weights[:, 0] for head in heads], axis=1)
+    bias = np.array([head.bias[head.labels.index(YES)] - head.bias[0] for head in heads], np.float32)
+    return Head(weights, bias, labels, THRESHOLD_OF_MANY, labels_exclude_each_other=False)
+
+
+def _trained(rows: Rows, settings: Settings, title: str) -> tuple[Head, Head]:
+    """Return a head that has not seen the test takes, and the one that is shipped."""
+    trained = partial(train_head, config=settings.training, keep_percent=settings.unknown.keep_percent, title=title)
+    held_out = trained(rows.only(rows.are_for_training)).head
+    is_final = settings.training.final == ALL_TAKES and settings.training.mode == HEAD
+    return held_out, trained(rows).head if is_final else held_out
+
+
+def _cross_validated(rows: Rows, settings: Settings, title: str) -> tuple[Predictions, pd.DataFrame]:
+    found = cross_validate(
+        rows,
+        settings.training,
+        num_folds=settings.crossval.num_folds,
+        percents=settings.crossval.learning_percents,
+        title=title,
+        keep_percent=settings.unknown.keep_percent,
+    )
+    return found.predictions, found.asked

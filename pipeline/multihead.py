@@ -1,0 +1,109 @@
+"""Stage `multihead`: trains and scores the further heads of one scheme, if `heads` in params.yaml names any.
+
+Reads data/labels.csv, data/bottlenecks/<scheme> and data/splits.csv; writes models/multihead/<scheme>/ (for each head
+<head>.safetensors, which is shipped, and held_out/<head>.safetensors, which has never seen the test takes; index.json
+tells which there are), plots/multihead/<scheme>/<head>.csv, what each frame is taken for by a head that was trained
+without its take, and build/multihead/<scheme>.json, the figures with their intervals.
+All heads of a scheme read the same bottlenecks, so another question costs seconds. A head whose rows and settings are
+those of the last run is kept as it is.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.config.application import run_stage
+from pipeline.config.multihead import MultiheadStage
+from pipeline.config.unknown import LEARNED
+from pipeline.files import layout, write_bytes, write_text
+from pipeline.heads.further import Settings, train_further
+from pipeline.heads.head_file import to_bytes
+from pipeline.keys.description import description
+from pipeline.takes.answers import Answers, read_answers
+from pipeline.takes.rows import Rows, read_rows
+from pipeline.takes.splits import Take, read_takes
+from pipeline.takes.staging import staged
+
+STAGE = "multihead"
+
+
+def multihead(config: MultiheadStage) -> None:
+    """Train and score each further head, and write them, all or none."""
+    takes = read_takes(layout.SPLITS)
+    answers = read_answers(layout.LABELS, config.heads, [take.full_name for take in takes])
+    settings = Settings(config.training, config.unknown, config.crossval)
+    models, plots, known = (
+        layout.further_heads(config.scheme),
+        layout.further_plots(config.scheme),
+        _known(config.scheme),
+    )
+    found, rows = dict[str, Any](), None
+    with staged(plots) as new_plots, staged(models) as new_models:
+        for name, kind in config.heads.items():
+            rows = rows or _rows(config, takes)  # of hundreds of megabytes, so only if somebody asks
+            title, files = f"{STAGE}@{config.scheme} {name}", (f"{name}.safetensors", f"held_out/{name}.safetensors")
+            key = _key(rows, kind, answers[name], settings)
+            if known.get(name, {}).get("key") == key:
+                for new, old, file in [
+                    *((new_models, models, file) for file in files),
+                    (new_plots, plots, f"{name}.csv"),
+                ]:
+                    (new / file).parent.mkdir(exist_ok=True)
+                    shutil.copyfile(old / file, new / file)
+                found[name] = known[name]
+                continue
+            trained = train_further(rows, kind, answers[name], settings, title=title)
+            for file, head in zip(files, (trained.final, trained.held_out), strict=True):
+                write_bytes(new_models / file, to_bytes(head))
+            write_text(new_plots / f"{name}.csv", trained.predictions.to_csv(index=False, lineterminator="\n"))
+            found[name] = {"kind": kind, "key": key, "answers": answers[name], "figures": trained.figures}
+            sys.stderr.write(f"{title}: {_told(trained.figures)}\n")
+        write_text(new_models / "index.json", json.dumps({"heads": list(config.heads)}) + "\n")
+        write_text(new_plots / "index.json", json.dumps({"heads": list(config.heads)}) + "\n")
+    write_text(layout.further_figures(config.scheme), json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+
+
+def _rows(config: MultiheadStage, takes: list[Take]) -> Rows:
+    strangers = layout.STRANGERS if config.unknown.mode == LEARNED else None
+    return read_rows(layout.bottlenecks(config.scheme), takes, strangers=strangers)
+
+
+def _known(scheme: str) -> dict[str, Any]:
+    """Return what the last run wrote of each head, if its files are there."""
+    try:
+        found: dict[str, Any] = json.loads(layout.further_figures(scheme).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    models, plots = layout.further_heads(scheme), layout.further_plots(scheme)
+    files = ((models, "{}.safetensors"), (models, "held_out/{}.safetensors"), (plots, "{}.csv"))
+    return {name: one for name, one in found.items() if all((at / file.format(name)).is_file() for at, file in files)}
+
+
+def _key(rows: Rows, kind: str, answers: Answers, settings: Settings) -> str:
+    """Return what tells whether a head would come out as before: all that it is made of."""
+    told = [kind, sorted(answers.items()), asdict(settings), [asdict(unit) for unit in rows.units], description(STAGE)]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    digest.update("\n".join(rows.frame_ids).encode())
+    for array in (rows.features, rows.unit_indices, rows.copies):
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _told(figures: Mapping[str, Any]) -> str:
+    if not figures:
+        return "no figures, since the backbone has learned from the takes"
+    frames = f"{figures['num_test_frames']} frames of {figures['num_test_takes']} takes"
+    return f"accuracy {figures['accuracy']:.3f} over {frames}, each held out once"
+
+
+def main() -> None:
+    """Run the stage from the command line."""
+    run_stage(STAGE, MultiheadStage, multihead)
+
+
+if __name__ == "__main__":
+    main()
