@@ -33,6 +33,7 @@ from pipeline.config.resize import RESIZE_CHOICES
 from pipeline.errors import ConfigurationError, InputError, PipelineError
 from pipeline.files import layout, write_text
 from pipeline.files.os_errors import telling_os_errors
+from pipeline.takes.answers import COLUMNS
 
 _OF_A_SCHEME = ("quantization", "scheme")  # what dvc.yaml's matrix gives a stage
 _READ_BY_TOOLS = ("choose",)
@@ -216,6 +217,12 @@ def make_data_folders() -> None:
             folder.mkdir(parents=True)
 
 
+def make_labels_table() -> None:
+    """Make data/labels.csv, which DVC wants to be there and only a project with further heads needs."""
+    if not os.path.lexists(layout.LABELS):
+        write_text(layout.LABELS, ",".join(COLUMNS) + "\n")
+
+
 def _wrong(found: str, expected: str, remedy: str) -> ConfigurationError:
     return ConfigurationError(
         found=f"{PARAMS}: {found}" if str(PARAMS) not in found else found, expected=expected, remedy=remedy
@@ -232,6 +239,7 @@ def main() -> None:
             for change in changes(params, _LOCK):
                 sys.stderr.write(f"check: {change}\n")
             make_data_folders()
+            make_labels_table()
             remove_evaluations_of_others(params["quantization"])  # type: ignore[arg-type]
             write_text(layout.CHECKED, "What params.yaml says can be run.\n")  # always the same: it re-runs nothing
     except PipelineError as error:

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.errors import ModelError
 from pipeline.litert.flatbuffer import operator_name, read_model
 from pipeline.litert.interpreter import load_interpreter
 from pipeline.litert.metadata import FIRST_OUTPUT, read_outputs, read_threshold
 from pipeline.litert.runtimes import Signature, signature
-from pipeline.metrics.probabilities import LOGISTIC, SLICED_SOFTMAX, SOFTMAX
+from pipeline.metrics.probabilities import LOGISTIC, SLICED_SOFTMAX, SOFTMAX, named
 
 _SLICES = ("SLICE", "STRIDED_SLICE")
 _CHANGES_NO_VALUE = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE")
@@ -40,6 +43,18 @@ class AnsweringHead:
         """Tell whether it is a further head of labels that may be true together."""
         return self.name != FIRST_OUTPUT and self.made_by == LOGISTIC
 
+    def named(self, probabilities: npt.NDArray[np.float32]) -> tuple[str, ...]:
+        """Return the labels that it names: none, one, or several if they may be true together.
+
+        Args:
+            probabilities: float32 [num_labels].
+        """
+        labels = self.labels or ()
+        if self.may_name_several:
+            return tuple(label for label, p in zip(labels, probabilities, strict=True) if p >= (self.threshold or 0))
+        name = named(labels, probabilities, self.threshold)
+        return () if name is None else (name,)
+
 
 def heads_of(content: bytes, found: Signature) -> list[AnsweringHead]:
     """Return the heads of a classifier, the first of which names what the takes' folders are called.
@@ -59,7 +74,7 @@ def heads_of(content: bytes, found: Signature) -> list[AnsweringHead]:
     if [len(output.labels) for output in outputs] != list(found.output_lengths):
         raise ModelError(
             found=f"a model with {len(found.output_lengths)} outputs, whose metadata describe {len(outputs)}",
-            expected="labels for each output, as the stage `assemble` writes them; this asks classifiers, not detectors",
+            expected="labels for each output, as the stage `assemble` writes them (for classifiers, not detectors)",
             remedy="export it with one output",
         )
     ends = [sum(found.output_lengths[: number + 1]) for number in range(len(outputs))]

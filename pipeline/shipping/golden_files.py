@@ -10,6 +10,7 @@ from pipeline.files import write_bytes, write_text
 from pipeline.images.codec import encode_png
 from pipeline.images.model_input import to_model_input
 from pipeline.images.yuv import i420_of, rgb_of_i420
+from pipeline.litert.foreign import AnsweringHead
 from pipeline.litert.golden import FLOOR, MAX_FACTOR, MAX_FACTOR_GPU, MISTAKES, Golden
 from pipeline.litert.interpreter import Model
 from pipeline.metrics.probabilities import named
@@ -26,25 +27,41 @@ def answer_of(model: Model, resize: str) -> Answer:
 
 
 def write_golden(
-    folder: Path, pictures: Sequence[Golden], answer: Answer, threshold: float | None, *, floor: float = FLOOR
+    folder: Path,
+    pictures: Sequence[Golden],
+    answer: Answer,
+    threshold: float | None,
+    *,
+    further: Sequence[AnsweringHead] = (),
+    floor: float = FLOOR,
 ) -> None:
     """Write golden/golden.json and the pictures beside it, some of them as a camera gives them, too.
 
     `label` is what a picture shows, `answer` what the model names; null is none of the labels. `mistakes` tells for
-    each mistake by which factor a probability is off at most; one above `max_factor` is noticed.
+    each mistake by which factor a probability is off at most; one above `max_factor` is noticed. Under `heads` stands
+    what each further head says: the labels that it names, and its probabilities.
 
     Args:
         folder: Holds labels.txt.
         pictures: With their answers. Without `label` in the file is one of which nobody knows what it shows.
         answer: Runs the model on a picture of any size.
         threshold: See `manifest.manifest`.
+        further: The heads beside the first.
         floor: Smaller probabilities are taken for this one.
     """
     labels = (folder / "labels.txt").read_text(encoding="utf-8").splitlines()
 
     def expected(probabilities: npt.NDArray[np.float32]) -> dict[str, object]:
-        of_labels = {label: _digits(p) for label, p in zip(labels, probabilities, strict=True)}
-        return {"answer": named(labels, probabilities, threshold), "probabilities": of_labels}
+        first = probabilities[: len(labels)]
+        said: dict[str, object] = {"answer": named(labels, first, threshold), "probabilities": _by_label(labels, first)}
+        of_heads = {
+            head.name: {
+                "answer": head.named(probabilities[head.columns]),
+                "probabilities": _by_label(head.labels or (), probabilities[head.columns]),
+            }
+            for head in further
+        }
+        return said | ({"heads": of_heads} if of_heads else {})
 
     entries, cameras = list[dict[str, object]](), list[dict[str, object]]()
     for number, picture in enumerate(pictures):
@@ -69,6 +86,10 @@ def write_golden(
         "mistakes": {name: _digits(max(picture.factors[name] for picture in pictures)) for name in MISTAKES},
     }
     write_text(folder / "golden" / "golden.json", to_json(content))
+
+
+def _by_label(labels: Sequence[str], probabilities: npt.NDArray[np.float32]) -> dict[str, float]:
+    return {label: _digits(p) for label, p in zip(labels, probabilities, strict=True)}
 
 
 def _digits(value: float) -> float:

@@ -2,22 +2,32 @@
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.heads import MANY, ONE
 from pipeline.files import sha256_of_bytes, sha256_of_file
+from pipeline.litert.foreign import AnsweringHead
 from pipeline.litert.interpreter import Model
+from pipeline.litert.metadata import labels_file_of
 
 MANIFEST_FORMAT = 1
-_APP_FILES = ("model.tflite", "labels.txt")
+_MODEL, _LABELS = "model.tflite", "labels.txt"
 _LIBRARIES = ("tensorflow", "keras", "ai-edge-litert", "litert-quantizer", "pillow", "numpy", "av")
 _VERSION_DIGITS = 16
 
 
 def manifest(
-    folder: Path, *, scheme: str, backbone: str, resize: str, threshold: float | None, more: Mapping[str, object]
+    folder: Path,
+    *,
+    scheme: str,
+    backbone: str,
+    resize: str,
+    threshold: float | None,
+    more: Mapping[str, object],
+    further: Sequence[AnsweringHead] = (),
 ) -> dict[str, Any]:
     """Describe a folder for the app: what to feed, what comes out, and what the files must look like.
 
@@ -25,12 +35,13 @@ def manifest(
     that go into the app, and of `input` and `output`.
 
     Args:
-        folder: Holds model.tflite, labels.txt and golden/.
+        folder: Holds model.tflite, labels.txt, golden/, and labels_<head>.txt for each further head.
         scheme: Of the model.
         backbone: Its name.
         resize: How a picture becomes square.
         threshold: Probability of the most probable label below which the picture shows none of them; None for none.
         more: What else is known.
+        further: The heads beside the first, in the order of the model's outputs.
     """
     model = Model((folder / "model.tflite").read_bytes())
     given = {
@@ -48,8 +59,11 @@ def manifest(
     }
     if threshold is not None:
         answer["rule"] = "if the highest probability is below threshold, the picture shows none of the labels"
+    if further:
+        answer["heads"] = [_head_entry(number, head) for number, head in enumerate(further, 1)]
     files = {path.relative_to(folder).as_posix(): _file_entry(path) for path in _files_in(folder)}
-    identity = {"input": given, "output": answer, "files": {name: files[name] for name in _APP_FILES}}
+    app_files = [_MODEL, _LABELS, *(labels_file_of(head.name) for head in further)]
+    identity = {"input": given, "output": answer, "files": {name: files[name] for name in app_files}}
     return {
         "format": MANIFEST_FORMAT,
         "version": sha256_of_bytes(json.dumps(identity, sort_keys=True).encode())[:_VERSION_DIGITS],
@@ -62,6 +76,24 @@ def manifest(
         **more,
         "made_with": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
     }
+
+
+def _head_entry(number: int, head: AnsweringHead) -> dict[str, object]:
+    """Describe a further head: which output it is, what names its numbers, and when it names what."""
+    kind = MANY if head.may_name_several else ONE
+    rules = {
+        MANY: "every label whose probability is threshold or more is true",
+        ONE: "if the highest probability is below threshold, none of the labels is true",
+    }
+    entry: dict[str, object] = {
+        "name": head.name,
+        "output": number,
+        "kind": kind,
+        "labels_file": labels_file_of(head.name),
+        "labels": list(head.labels or ()),
+        "threshold": head.threshold,
+    }
+    return entry | ({} if head.threshold is None else {"rule": rules[kind]})
 
 
 def to_json(content: object) -> str:

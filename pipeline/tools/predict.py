@@ -102,15 +102,6 @@ class Answers:
         """Return the most probable label; None if it is less probable than the threshold."""
         return named(self.labels, probabilities, self.threshold)
 
-    def named_by(self, number: int, probabilities: Probabilities) -> tuple[str, ...]:
-        """Return the labels that a further head names: none, one, or several if they may be true together."""
-        head = self.further[number]
-        labels, threshold = head.labels or (), head.threshold or 0.0
-        if head.may_name_several:
-            return tuple(label for label, p in zip(labels, probabilities, strict=True) if p >= threshold)
-        name = named(labels, probabilities, threshold)
-        return () if name is None else (name,)
-
 
 def predict(request: Request) -> Answers:
     """Ask a classifier about files, and draw what it says into a video if that is wished.
@@ -246,10 +237,10 @@ def _by_head(answers: Answers, one: Answer) -> dict[str, object]:
         return {}
     told = {
         head.name: {
-            "answer": answers.named_by(number, one.further[number]),
-            "probabilities": _by_label(head.labels or (), one.further[number]),
+            "answer": head.named(probabilities),
+            "probabilities": _by_label(head.labels or (), probabilities),
         }
-        for number, head in enumerate(answers.further)
+        for head, probabilities in zip(answers.further, one.further, strict=True)
     }
     return {"heads": told}
 
@@ -258,7 +249,7 @@ def table(answers: Answers) -> str:
     """Return a row for each photo, and for each stretch of a video on which all answers are the same."""
 
     def said(one: Answer) -> tuple[Path, str | None, tuple[tuple[str, ...], ...]]:
-        of_further = tuple(answers.named_by(number, each) for number, each in enumerate(one.further))
+        of_further = tuple(head.named(each) for head, each in zip(answers.further, one.further, strict=True))
         return one.file, answers.named(one.probabilities), of_further
 
     rows = []
