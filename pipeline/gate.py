@@ -16,6 +16,9 @@ from pipeline.config.gate import INTERVAL, GateConfig, GateStage
 from pipeline.errors import LimitError
 from pipeline.files import layout, write_text
 
+# Limits that every head must keep by itself; the others are about the file.
+_OF_HEADS = ("min_accuracy", "min_take_accuracy", "min_recall", "max_accuracy_drop", "min_agreement_with_float32")
+
 
 @dataclass(frozen=True)
 class Breach:
@@ -25,11 +28,13 @@ class Breach:
         name: As in params.yaml, min_... or max_...
         limit: The limit.
         value: What the model has.
+        head: Which further head breaks it; empty for the first head, or the model as a whole.
     """
 
     name: str
     limit: float
     value: float
+    head: str = ""
 
     def __str__(self) -> str:
         """Return the limit, the value and the difference."""
@@ -37,7 +42,8 @@ class Breach:
         relative = f" ({amount / self.limit:.0%})" if self.limit >= 1 else ""  # a percentage of a share would confuse
         direction = "too little" if self.name.startswith("min_") else "too much"
         limit, value, difference = map(_number, (self.limit, self.value, amount))
-        return f"{self.name}: {limit}; it has {value}, {difference}{relative} {direction}"
+        name = f"{self.name}, head {self.head}" if self.head else self.name
+        return f"{name}: {limit}; it has {value}, {difference}{relative} {direction}"
 
 
 def gate(config: GateStage) -> None:
@@ -57,14 +63,25 @@ def gate(config: GateStage) -> None:
 def breaches_of(metrics: dict[str, Any], config: GateConfig) -> list[Breach]:
     """Return the limits that a model breaks; a value that is no number breaks every limit.
 
+    Limits on what the first head says hold for every further head, too.
+
     Args:
         metrics: Of one scheme, as the stage `measure` wrote them.
         config: The limits.
     """
-    values = {name: _value(metrics, name, config.judge_by) for name in config.limits()}
+    found = _breaches(metrics, config.limits(), config.judge_by)
+    of_heads = {name: limit for name, limit in config.limits().items() if name in _OF_HEADS}
+    for head, figures in metrics.get("heads", {}).items():
+        broken = _breaches(figures, of_heads, config.judge_by)
+        found += [Breach(breach.name, breach.limit, breach.value, head) for breach in broken]
+    return found
+
+
+def _breaches(figures: dict[str, Any], limits: dict[str, float], judge_by: str) -> list[Breach]:
+    values = {name: _value(figures, name, judge_by) for name in limits}
     return [
         Breach(name, limit, values[name])
-        for name, limit in config.limits().items()
+        for name, limit in limits.items()
         if not (values[name] >= limit if name.startswith("min_") else values[name] <= limit)
     ]
 

@@ -8,7 +8,7 @@ at.
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from typing import Any
 import pandas as pd
 
 from pipeline.config.application import run_stage
+from pipeline.config.heads import ONE
 from pipeline.config.report import ReportStage
 from pipeline.files import layout, write_bytes
 from pipeline.files.suffixes import PHOTO_SUFFIXES
 from pipeline.images.codec import decode_jpeg
 from pipeline.metrics.candidates import candidate_of
 from pipeline.metrics.classification import CROSSVAL
-from pipeline.metrics.predictions import read_scored
+from pipeline.metrics.predictions import read_predictions, read_scored
 from pipeline.pictures.canvas import letters_without_font, message, short
 from pipeline.pictures.confusion import confusion_matrices
 from pipeline.pictures.contact_sheet import Thumbnail, contact_sheet
@@ -69,9 +70,24 @@ def pictures(config: ReportStage) -> dict[str, bytes]:
         "worst_errors.png": _worst_errors(deployed, chosen, config.report.num_thumbnails),
         "lost_to_quantization.png": _lost(config, reference),
     }
+    drawn |= _heads(dict.fromkeys([layout.REFERENCE_SCHEME, deployed]))
     tuning = pd.read_csv(layout.FINETUNE_CURVES)
     if not tuning.empty:
         drawn["finetuning.png"] = training_curves({"backbone": tuning}, over="epoch", figures=["loss"])
+    return drawn
+
+
+def _heads(schemes: Iterable[str]) -> dict[str, bytes]:
+    """Draw what each further head takes for what; of labels that may be true together, how many are found."""
+    metrics = {scheme: _metrics(scheme).get("heads", {}) for scheme in schemes}
+    drawn = {}
+    for head, one in list(metrics.values())[-1].items():
+        figures = {scheme: heads[head] for scheme, heads in metrics.items()}
+        if one["kind"] == ONE and one["scored_by"] == CROSSVAL:
+            tables = {scheme: read_predictions(layout.further_plots(scheme) / f"{head}.csv") for scheme in figures}
+            drawn[f"head_{head}.png"] = confusion_matrices(tables, list(one["per_class"]))
+        elif all(each.get("intervals") for each in figures.values()):
+            drawn[f"head_{head}.png"] = _recalls_of(figures)
     return drawn
 
 
@@ -81,6 +97,11 @@ def _recalls(config: ReportStage) -> bytes:
     metrics = {scheme: _metrics(scheme) for scheme in shown}
     if not all(one["intervals"] for one in metrics.values()):
         return message("Nothing to tell yet", "One take is too little to tell how sure a figure is.")
+    return _recalls_of(metrics)
+
+
+def _recalls_of(metrics: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """Draw the recalls of a head, which have intervals, by scheme; the last scheme is the deployed one."""
     figures = {
         scheme: {
             label: {"recall": one["per_class"][label]["recall"], **interval}
@@ -88,8 +109,8 @@ def _recalls(config: ReportStage) -> bytes:
         }
         for scheme, one in metrics.items()
     }
-    labels = sorted(figures[config.deploy], key=lambda label: figures[config.deploy][label]["recall"])
-    one = metrics[config.deploy]
+    one, of_deployed = list(metrics.values())[-1], list(figures.values())[-1]
+    labels = sorted(of_deployed, key=lambda label: of_deployed[label]["recall"])
     seen = "held out once" if one["scored_by"] == CROSSVAL else "not trained on"
     subtitle = f"{one['num_test_frames']:,} frames of {one['num_test_takes']:,} takes, each {seen}"
     return recalls(figures, labels, subtitle)

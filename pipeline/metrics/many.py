@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.metrics.classification import Predictions
+from pipeline.metrics.classification import Predictions, vote_is_right
 from pipeline.metrics.figures import figures_alone
+from pipeline.metrics.intervals import share_interval, standard_error
 
 _SEPARATOR = ";"  # between labels that are true together, in tables
 _MEANS = ("accuracy", "take_accuracy", "log_loss", "expected_calibration_error")
@@ -82,8 +83,8 @@ def figures_of_many(predictions: ManyPredictions, *, num_bins: int) -> dict[str,
         accuracy (share of the answers that are right, over frames and labels), take_accuracy, log_loss and
         expected_calibration_error (means over labels), macro_f1 (mean over labels of the F1 of `yes`), worst_recall (of
         `yes`, of the label with the lowest), exact_accuracy (share of frames of which all answers are right), per_class
-        with precision, recall and f1 of `yes`, the accuracy and its interval; num_test_frames and num_test_takes.
-        Intervals are per label, as the takes are the same.
+        with precision, recall and f1 of `yes`, and the accuracy; num_test_frames and num_test_takes; and the 95%
+        intervals over takes of accuracy, take_accuracy and recall, with the standard error of the accuracy.
     """
     found = {label: figures_alone(one, num_bins=num_bins) for label, one in predictions.of_label.items()}
     of_yes = {label: figures["per_class"]["yes"] for label, figures in found.items()}
@@ -93,11 +94,34 @@ def figures_of_many(predictions: ManyPredictions, *, num_bins: int) -> dict[str,
         "macro_f1": float(np.mean([one["f1"] for one in of_yes.values()])),
         "worst_recall": min(one["recall"] for one in of_yes.values()),
         "exact_accuracy": float(predictions.table()["is_right"].mean()),
-        "per_class": {
-            label: one
-            | {"accuracy": found[label]["accuracy"], "accuracy_interval": found[label]["intervals"].get("accuracy", {})}
-            for label, one in of_yes.items()
-        },
+        "per_class": {label: one | {"accuracy": found[label]["accuracy"]} for label, one in of_yes.items()},
         "num_test_frames": first["num_test_frames"],
         "num_test_takes": first["num_test_takes"],
+        **_sureness(predictions),
+    }
+
+
+def _sureness(predictions: ManyPredictions) -> dict[str, Any]:
+    """Return the intervals, and the standard error of the accuracy; a single take has none."""
+    every = list(predictions.of_label.values())
+    takes: npt.NDArray[np.object_] = np.array(every[0].takes, object)
+    are_right = np.stack([one.predicted == one.actual for one in every], axis=1)
+    repeated = [take for take in every[0].takes for _ in every]
+    error = standard_error(are_right.ravel(), repeated)
+    if len(set(takes)) < 2:
+        return {"standard_error": error, "intervals": {}}
+    names = list(dict.fromkeys(takes))
+    votes = np.array([[vote_is_right(one, takes == take) for one in every] for take in names])
+    recalls = {
+        label: share_interval(one.predicted[one.actual == 1] == 1, takes[one.actual == 1])
+        for label, one in predictions.of_label.items()
+        if (one.actual == 1).any()
+    }
+    return {
+        "standard_error": error,
+        "intervals": {
+            "accuracy": share_interval(are_right.ravel(), repeated),
+            "take_accuracy": share_interval(votes.ravel(), np.repeat(np.array(names, object), len(every))),
+            "recall": recalls,
+        },
     }

@@ -12,7 +12,7 @@ from pipeline.takes.splits import Take, read_takes
 from pipeline.tools.compare import text_of as comparison_text
 from pipeline.tools.compare import with_float32
 from pipeline.tools.page import folded, listing, page, paragraph, picture, section, table
-from pipeline.tools.summary import Summary, summarized, what_counts
+from pipeline.tools.summary import HEAD_COLUMNS, Summary, summarized, what_counts
 
 PAGE = layout.PICTURES.parent / "report.html"
 
@@ -68,6 +68,7 @@ def _results(summary: Summary) -> str:
     names = [row[0] for row in rows]
     marked = names.index(summary.deployed) if summary.deployed in names else None
     parts = [*map(paragraph, what_counts(summary)), table(columns, rows, marked=marked)]
+    parts += [table(HEAD_COLUMNS, summary.heads)] if summary.heads else []
     parts.append(paragraph(f"Deployed: {summary.deployed or 'nothing yet'}"))
     if summary.breaches:
         text = "\n".join([f"The gate refuses {summary.wanted}:", *summary.breaches])

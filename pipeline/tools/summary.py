@@ -1,6 +1,6 @@
 """Tells where the deployed model lies, how good each scheme is, whether the gate let it pass, and what to type next."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from pipeline.tools.tables import text_table
 SAMPLE_LABELS = frozenset({"café cup", "hammer", "measuring tape", "pliers", "scissors", "screwdriver"})
 
 _COLUMNS = ("scheme", "accuracy", "95% interval", "by take", "drop", "test takes", "size", "latency p50")
+HEAD_COLUMNS = ("head", "scheme", "accuracy", "95% interval", "by take", "drop")
 _SHOWN = (
     *(
         "scheme",
@@ -52,6 +53,7 @@ class Summary:
         breaches: Limits in `gate` that `wanted` breaks, in words.
         choice: What the targets in `choose` speak for, and the edit that it takes; empty without targets.
         labels: That the classifier tells apart.
+        heads: A row for each further head and scheme: head, scheme, accuracy, 95% interval, by take, drop.
     """
 
     backbone: str
@@ -68,6 +70,7 @@ class Summary:
     breaches: list[str]
     choice: dict[str, str]
     labels: list[str]
+    heads: list[tuple[str, ...]]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as what can be written as JSON."""
@@ -100,6 +103,7 @@ def summarized() -> Summary:
         breaches=[str(breach) for breach in breaches_of(dict(wanted_metrics), gate_of(params))],
         choice=_choice(list(schemes.values())),
         labels=sorted(first["per_class"]),
+        heads=_heads(schemes),
     )
 
 
@@ -112,6 +116,7 @@ def text_of(summary: Summary) -> str:
             "",
             text_table(_COLUMNS, [_row(scheme, summary.deployed) for scheme in summary.schemes]),
             "",
+            *([text_table(HEAD_COLUMNS, summary.heads), ""] if summary.heads else []),
             *_outcome(summary),
             *_pictures(),
             *([f"Chosen:   {summary.choice['why']}", f"To use it: {summary.choice['edit']}"] if summary.choice else []),
@@ -140,6 +145,28 @@ def what_counts(summary: Summary) -> list[str]:
             f"Perhaps no better than guessing: {names}; always the most frequent label is right on {share:.0%}"
         )
     return lines
+
+
+def _heads(schemes: Mapping[str, Metrics]) -> list[tuple[str, ...]]:
+    """Return a row for each further head and scheme."""
+    rows = []
+    for head in next(iter(schemes.values())).get("heads", {}):
+        for scheme, metrics in schemes.items():
+            if head in metrics.get("heads", {}):  # of a scheme that a run has not come to, the head may be new
+                one = metrics["heads"][head]
+                rows.append((head, scheme, *_accuracies(one)))
+    return rows
+
+
+def _accuracies(metrics: Metrics) -> tuple[str, ...]:
+    """Return accuracy, its interval, accuracy by take, and what it lost, as text."""
+    interval = metrics["intervals"].get("accuracy")
+    return (
+        f"{metrics['accuracy']:.3f}",
+        "{low:.3f} to {high:.3f}".format(**interval) if interval else "",
+        f"{metrics['take_accuracy']:.3f}",
+        f"{metrics['accuracy_drop']:+.3f}",
+    )
 
 
 def _unknown_in_words(metrics: Metrics) -> str:
@@ -203,13 +230,9 @@ def _cut_labels() -> list[str]:
 
 
 def _row(metrics: Metrics, deployed: str | None) -> tuple[str, ...]:
-    interval = metrics["intervals"].get("accuracy")
     return (
         metrics["scheme"] + (" *" if metrics["scheme"] == deployed else ""),
-        f"{metrics['accuracy']:.3f}",
-        "{low:.3f} to {high:.3f}".format(**interval) if interval else "",
-        f"{metrics['take_accuracy']:.3f}",
-        f"{metrics['accuracy_drop']:+.3f}",
+        *_accuracies(metrics),
         f"{metrics['test']['accuracy']:.3f}",
         f"{metrics['size_bytes'] / MIB:.2f} MiB",
         f"{metrics['latency_ms']['p50']:.1f} ms",

@@ -20,8 +20,9 @@ from pipeline.errors import ConfigurationError, InputError
 from pipeline.files import layout, write_text
 from pipeline.images.model_input import to_model_input
 from pipeline.images.photos import read_photo
+from pipeline.litert.foreign import heads_of
 from pipeline.litert.interpreter import Model
-from pipeline.litert.metadata import read_labels, read_threshold
+from pipeline.litert.runtimes import signature
 from pipeline.tools.npm_package import archive_of, files_of
 
 PAGE = Path("models/try.html")
@@ -185,11 +186,21 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _about(scheme: str, content: bytes, model: Model, resize: str) -> dict[str, Any]:
+    first, *further = heads_of(content, signature(content))
     return {
         "scheme": scheme,
         "size_bytes": len(content),
-        "labels": read_labels(content),
-        "threshold": read_threshold(content),
+        "labels": first.labels,
+        "threshold": first.threshold,
+        "heads": [
+            {
+                "name": head.name,
+                "labels": head.labels,
+                "threshold": head.threshold,
+                "may_name_several": head.may_name_several,
+            }
+            for head in further
+        ],
         "input_pixels": model.input_pixels,
         "input_type": model.input_type,
         "resize": resize,
@@ -209,7 +220,9 @@ def _golden(
         content = (folder / entry["file"]).read_bytes()
         pictures[f"golden-{number}"] = content
         rgb = read_photo(folder / entry["file"], width_pixels=sys.maxsize)
-        expected = {deployed: list(entry["probabilities"].values())} | {
+        heads = [entry, *entry.get("heads", {}).values()]
+        known = [probability for head in heads for probability in head["probabilities"].values()]
+        expected = {deployed: known} | {
             scheme: model(to_model_input(rgb, model.input_pixels, resize)).tolist()
             for scheme, model in models.items()
             if scheme != deployed

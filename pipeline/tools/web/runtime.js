@@ -26,6 +26,12 @@ async function loadRuntime() {
   return litert;
 }
 
+/** Return the index of the most probable label; -1 if it is less probable than the threshold. */
+function mostProbable(probabilities, threshold) {
+  const best = probabilities.indexOf(Math.max(...probabilities));
+  return probabilities[best] >= (threshold ?? 0) ? best : -1;
+}
+
 /** A model that answers pictures. */
 class Classifier {
   constructor(litert, model, about) {
@@ -39,21 +45,30 @@ class Classifier {
     return new Classifier(litert, await litert.loadAndCompile(content, {accelerator: "wasm"}), about);
   }
 
-  /** Return the probability of each label for a picture (an ImageData), and how many milliseconds the model took. */
+  /** Return the probability of each label for a picture (an ImageData), those of all heads one behind the other, and how many milliseconds the model took. */
   async classify(image) {
     const side = this.about.input_pixels, input = toModelInput(image, side, this.about.resize);
     const begin = performance.now();
     const pixels = this.about.input_type === "float32" ? Float32Array.from(input) : input;
     const tensor = new this.litert.Tensor(pixels, [1, side, side, 3]);
     const outputs = await this.model.run(tensor);
-    const probabilities = Array.from(outputs[0].toTypedArray());
+    const probabilities = outputs.flatMap(output => Array.from(output.toTypedArray()));
     for (const used of [tensor, ...outputs]) used.delete();
     return {probabilities, milliseconds: performance.now() - begin};
   }
 
-  /** Return the index of what to name; -1 if it is none of the labels. */
+  /** Return the index of what the first head names; -1 if it is none of the labels. */
   named(probabilities) {
-    const best = probabilities.indexOf(Math.max(...probabilities));
-    return probabilities[best] >= (this.about.threshold ?? 0) ? best : -1;
+    return mostProbable(probabilities.slice(0, this.about.labels.length), this.about.threshold);
+  }
+
+  /** Return for each further head its name and the labels that it names: none, one, or several if they may be true together. */
+  namedByHeads(probabilities) {
+    let end = this.about.labels.length;
+    return this.about.heads.map(({name, labels, threshold, may_name_several}) => {
+      const own = probabilities.slice(end, end += labels.length), best = mostProbable(own, threshold);
+      const named = may_name_several ? labels.filter((_, index) => own[index] >= threshold) : best < 0 ? [] : [labels[best]];
+      return {name, named};
+    });
   }
 }

@@ -50,6 +50,11 @@ class Panel {
     this.speed = made("p", "speed", head);
     this.answer = made("p", "answer none", box);
     this.answer.textContent = "…";
+    this.heads = classifier.about.heads.map(({name}) => {
+      const line = made("p", "head", box);
+      made("span", "label", line).textContent = `${name}: `;
+      return made("span", "said", line);
+    });
     const list = made("ul", "bars", box);
     list.tabIndex = 0;
     list.setAttribute("aria-label", `Probabilities by ${scheme}`);
@@ -71,7 +76,10 @@ class Panel {
     this.said = named < 0 ? NONE_OF_THEM : labels[named];
     this.answer.textContent = this.said;
     this.answer.classList.toggle("none", named < 0);
-    const shown = labels.length > MOST_LABELS ? best(probabilities, NUM_BEST) : labels.keys();
+    this.classifier.namedByHeads(probabilities).forEach(({named: said}, place) => {
+      this.heads[place].textContent = said.join(", ") || NONE_OF_THEM;
+    });
+    const shown = labels.length > MOST_LABELS ? best(probabilities.slice(0, labels.length), NUM_BEST) : labels.keys();
     [...shown].forEach((index, place) => {
       const {row, label, fill, value} = this.rows[place];
       label.textContent = labels[index];
@@ -222,7 +230,8 @@ async function prove() {
         const ratio = Math.max(found / known, known / found);
         if (ratio > factor) {
           factor = ratio;
-          worst = `${panel.classifier.about.scheme} gives ${panel.classifier.about.labels[index]} ${found.toPrecision(3)} instead of ${known.toPrecision(3)}`;
+          const names = [panel.classifier.about, ...panel.classifier.about.heads].flatMap(head => head.labels);
+          worst = `${panel.classifier.about.scheme} gives ${names[index]} ${found.toPrecision(3)} instead of ${known.toPrecision(3)}`;
         }
       });
     }
