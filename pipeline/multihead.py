@@ -22,7 +22,6 @@ from pipeline.config.unknown import LEARNED
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.heads.further import Settings, train_further
 from pipeline.heads.head_file import to_bytes
-from pipeline.keys.description import description
 from pipeline.takes.answers import Answers, read_answers
 from pipeline.takes.rows import Rows, read_rows
 from pipeline.takes.splits import Take, read_takes
@@ -85,7 +84,8 @@ def _known(scheme: str) -> dict[str, Any]:
 
 def _key(rows: Rows, kind: str, answers: Answers, settings: Settings) -> str:
     """Return what tells whether a head would come out as before: all that it is made of."""
-    told = [kind, sorted(answers.items()), asdict(settings), [asdict(unit) for unit in rows.units], description(STAGE)]
+    code = layout.code(STAGE).read_text(encoding="utf-8") if layout.code(STAGE).is_file() else ""
+    told = [kind, sorted(answers.items()), asdict(settings), [asdict(unit) for unit in rows.units], code]
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     digest.update("\n".join(rows.frame_ids).encode())
     for array in (rows.features, rows.unit_indices, rows.copies):

@@ -23,7 +23,7 @@ from pipeline.files import layout
 from pipeline.files.main_project import outside_experiments
 from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from pipeline.processes.progress import counted
-from pipeline.takes.answers import read_answers
+from pipeline.takes.answers import read_answers, unlisted_heads
 from pipeline.takes.assignment import MIN_TAKES, assign_takes, recordings_of
 from pipeline.takes.contents import Content, files_of, read_contents, refuse_twins
 from pipeline.takes.sources import Source, find_sources, hidden_pictures, sources_below
@@ -50,6 +50,8 @@ def split(config: SplitStage) -> None:
     refuse_unknown_tests(contents, config.split)
     blocks = blocks_of_all(contents, config.split)
     read_answers(layout.LABELS, config.heads, {block.name for block in blocks})
+    for head in unlisted_heads(layout.LABELS, config.heads):
+        sys.stderr.write(f"split: {layout.LABELS} has rows of `{head}`, which `heads` in params.yaml does not list\n")
     write_splits(layout.SPLITS, blocks)
     _tell_repeated(contents)
     sys.stderr.write(report(blocks))

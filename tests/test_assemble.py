@@ -48,17 +48,18 @@ def test_features_inside_the_model_are_the_cached_bottlenecks_bit_for_bit(
 def test_another_backbone_inside_is_noticed() -> None:
     model = classifier(tiny_models.backbone(depth=2), HEAD, name="deep")
     with pytest.raises(PipelineError, match="features inside the float32 model differ from the bottlenecks"):
-        check_classifier(model, tiny_models.backbone(), HEAD, tiny_models.SCHEMES["float32"], probes(16))
+        check_classifier(model, tiny_models.backbone(), [HEAD], tiny_models.SCHEMES["float32"], probes(16))
 
 
 def test_another_head_inside_is_noticed() -> None:
     model = append_head(tiny_models.backbone(), WEIGHTS + 1, BIAS * 3)
-    with pytest.raises(PipelineError, match=r"probabilities of the float32 model differ from the head's by \d"):
-        check_classifier(model, tiny_models.backbone(), HEAD, tiny_models.SCHEMES["float32"], probes(16))
+    with pytest.raises(PipelineError, match=r"probabilities of the float32 model differ from the heads' by \d"):
+        check_classifier(model, tiny_models.backbone(), [HEAD], tiny_models.SCHEMES["float32"], probes(16))
 
 
 def test_a_model_that_breaks_the_schemes_promise_is_not_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_bytes(layout.backbone("int8"), tiny_models.backbone())  # still float32
+    tiny_project.have_no_further_heads("int8")
     monkeypatch.setattr("pipeline.assemble.read_head", lambda _path: HEAD)
     with pytest.raises(PipelineError, match="int8"):
         assemble(stage("int8"))

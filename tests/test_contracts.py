@@ -80,7 +80,7 @@ def test_stages_stand_between_the_packages_above_and_below() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_only_stages_that_train_import_tensorflow(name: str) -> None:
     assert ("tensorflow" in usage_of(f"pipeline.{name}").libraries) == (
-        name in ("backbone", "crossval", "finetune", "train")
+        name in ("backbone", "crossval", "finetune", "multihead", "train")
     )
 
 
@@ -123,7 +123,7 @@ def test_no_command_repeats_a_parameter() -> None:
 
 
 def test_the_file_stays_short() -> None:
-    assert len((PROJECT / "dvc.yaml").read_text().splitlines()) <= 300
+    assert len((PROJECT / "dvc.yaml").read_text().splitlines()) <= 330
 
 
 def reads(stage: dict[str, Any], made: set[Path]) -> bool:

@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from pipeline.config.evaluate import EvaluateConfig, EvaluateStage
 from pipeline.errors import PipelineError
-from pipeline.evaluate import evaluate, held_out_frames, predict, spread
+from pipeline.evaluate import ask, evaluate, held_out_frames, predictions_of, spread
 from pipeline.files import layout, sha256_of_file, write_bytes, write_text
 from pipeline.heads.classifier import classifier
 from pipeline.heads.head_file import Head, to_bytes
@@ -59,6 +59,7 @@ def write_model(scheme: str, *, swap: bool = False) -> None:
     write_bytes(layout.backbone(scheme), tiny_models.backbone())
     write_bytes(layout.held_out_head(scheme), to_bytes(head))
     write_bytes(layout.model(scheme), classifier(tiny_models.backbone(), head, name="tiny"))
+    tiny_project.have_no_further_heads(scheme)
     write_text(layout.crossval_figures(scheme), "{}")
     write_text(layout.crossval_predictions(scheme), ",".join(COLUMNS) + "\n")
 
@@ -123,7 +124,8 @@ def test_held_out_frames_are_scored_through_the_one_preprocessing_function(folde
     frames = list(held_out_frames(read_takes(layout.SPLITS)))
     model = Model(layout.model("float32").read_bytes())
     expected = [model(to_model_input(decode_jpeg(frame.image), 16, resize)) for frame in frames]
-    found = predict(layout.model("float32").read_bytes(), frames, resize, "litert", title="")
+    answers = ask(layout.model("float32").read_bytes(), frames, resize, "litert", title="")
+    found = predictions_of(frames, *answers.first)
     assert np.array_equal(found.probabilities, np.stack(expected))
     assert found.takes == ("cup/test.mp4",) * 5 + ("rote Möhre/test.mp4",) * 5
 

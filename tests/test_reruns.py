@@ -50,7 +50,7 @@ Key = tuple[str, ...]
 def leaves(values: dict[str, Any], above: Key = ()) -> Iterator[tuple[Key, Any]]:
     """Yield the keys and value of everything that is not a section itself; lists are leaves."""
     for key, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from leaves(value, (*above, key))
         else:
             yield (*above, key), value
@@ -62,6 +62,8 @@ def another(key: Key, value: Any) -> Any:
         return not value
     if isinstance(value, int | float):
         return value + 1
+    if isinstance(value, dict):
+        return {"added": "one"}
     if isinstance(value, list):
         return value[:-1] if value else ["added"]
     choices = [path.stem for path in sorted((PROJECT / "conf" / key[-1]).glob("*.yaml"))]

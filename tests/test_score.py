@@ -16,14 +16,14 @@ from pipeline.files import layout, write_bytes
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.flatbuffer import read_model
 from pipeline.litert.flatbuffer import write_model as packed
-from pipeline.litert.foreign import embedded_labels, output_operator
+from pipeline.litert.foreign import AnsweringHead, embedded_labels, output_operator
 from pipeline.litert.head import append_head
 from pipeline.litert.measure import measure, measure_here
 from pipeline.litert.runtimes import open_classifier, to_rectangle
 from pipeline.metrics.probabilities import to_probabilities
 from pipeline.takes.splits import read_takes
 from pipeline.tools.cli import viewfinder
-from pipeline.tools.score import labels_of_model
+from pipeline.tools.score import labels_of_head
 from tests import clips, tiny_models, tiny_project
 from tests.test_evaluate import CONFIG, write_model
 
@@ -193,8 +193,9 @@ def test_labels_as_others_write_them(model: Path, lines: list[str]) -> None:
 
 
 def test_numbers_that_do_not_count_belong_to_the_names(folder: Path) -> None:
-    assert labels_of_model(b"", write_labels("1 cup", "2 pen"), 2) == ["1 cup", "2 pen"]
-    assert labels_of_model(b"", write_labels("0 cup", "pen"), 2) == ["0 cup", "pen"]
+    head = AnsweringHead("probabilities", None, None, "SOFTMAX", slice(None))
+    assert labels_of_head(head, write_labels("1 cup", "2 pen"), 2) == ["1 cup", "2 pen"]
+    assert labels_of_head(head, write_labels("0 cup", "pen"), 2) == ["0 cup", "pen"]
 
 
 def test_float_pixels_with_mean_and_std_are_the_uint8_model(model: Path) -> None:

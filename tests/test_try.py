@@ -18,6 +18,7 @@ from PIL import Image
 from pipeline.errors import ConfigurationError, InputError
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.images.model_input import to_model_input
+from pipeline.litert.foreign import AnsweringHead
 from pipeline.litert.interpreter import Model
 from pipeline.tools import try_page
 from pipeline.tools.cli import viewfinder
@@ -99,7 +100,8 @@ def test_a_label_cannot_end_the_page(deployed: Path, monkeypatch: pytest.MonkeyP
     labels = ["</script><b>", "{script} & {assets}"]
     manifest = json.loads((layout.DEPLOYED / "manifest.json").read_text()) | {"labels": labels}
     write_text(layout.DEPLOYED / "manifest.json", json.dumps(manifest))
-    monkeypatch.setattr(try_page, "read_labels", lambda _content: labels)
+    head = AnsweringHead("probabilities", tuple(labels), None, "SOFTMAX", slice(None))
+    monkeypatch.setattr(try_page, "heads_of", lambda _content, _found: [head])
     page = written()
     assert json.loads(element(page, "about"))["models"][0]["labels"] == labels
     (title,) = re.findall(r"<title>(.*?)</title>", page)

@@ -239,7 +239,7 @@ def test_a_head_that_is_trained_in_steps_refuses_too() -> None:
 def test_the_file_gives_the_labels_probabilities_of_all_outputs() -> None:
     head = open_head()
     model = classifier(tiny_models.backbone(), head, name="tiny")
-    check_classifier(model, tiny_models.backbone(), head, tiny_models.SCHEMES["float32"], probes(16))
+    check_classifier(model, tiny_models.backbone(), [head], tiny_models.SCHEMES["float32"], probes(16))
     run_model, run_backbone = Model(model), Model(tiny_models.backbone())
     for picture in tiny_models.pictures(5):
         expected = head.probabilities(run_backbone(picture)[np.newaxis])[0]

@@ -12,6 +12,8 @@ from pipeline.config.crossval import CrossvalConfig
 from pipeline.config.heads import ONE
 from pipeline.config.train import ALL_TAKES, HEAD, TrainingConfig
 from pipeline.config.unknown import UnknownConfig
+from pipeline.errors import InputError
+from pipeline.files.layout import LABELS
 from pipeline.heads.crossvalidation import cross_validate
 from pipeline.heads.head_file import Head
 from pipeline.heads.questions import YES, relabelled, yes_or_no
@@ -24,6 +26,7 @@ from pipeline.metrics.unknown import figures_of
 from pipeline.takes.answers import Answers
 from pipeline.takes.lookalikes import without_lookalikes
 from pipeline.takes.rows import Rows
+from pipeline.takes.splits import TRAIN
 
 THRESHOLD_OF_MANY = 0.5  # calibrated: more likely true than not
 
@@ -111,10 +114,23 @@ def side_by_side(labels: tuple[str, ...], heads: tuple[Head, ...]) -> Head:
 
 def _trained(rows: Rows, settings: Settings, title: str) -> tuple[Head, Head]:
     """Return a head that has not seen the test takes, and the one that is shipped."""
+    if settings.training.mode != HEAD:
+        _refuse_no_train_takes(rows)
     trained = partial(train_head, config=settings.training, keep_percent=settings.unknown.keep_percent, title=title)
     held_out = trained(rows.only(rows.are_for_training)).head
     is_final = settings.training.final == ALL_TAKES and settings.training.mode == HEAD
     return held_out, trained(rows).head if is_final else held_out
+
+
+def _refuse_no_train_takes(rows: Rows) -> None:
+    """Raise InputError if a label has no train take: where the backbone has learned from them, no others can stay."""
+    for label in rows.labels:
+        if not any(unit.label == label and unit.part == TRAIN for unit in rows.units):
+            raise InputError(
+                found=f"label '{label}' without a take for training",
+                expected="a take of each label of a head in data/splits.csv's part `train`",
+                remedy=f"name takes of it in {LABELS} that are for training",
+            )
 
 
 def _cross_validated(rows: Rows, settings: Settings, title: str) -> tuple[Predictions, pd.DataFrame]:

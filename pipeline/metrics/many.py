@@ -29,13 +29,18 @@ class ManyPredictions:
     @classmethod
     def of(cls, found: Mapping[str, Predictions], takes: Collection[str]) -> "ManyPredictions":
         """Keep the frames that every label's predictions are about, and of these the takes that were asked."""
-        names = {label: list(zip(one.takes, one.frame_ids, strict=True)) for label, one in found.items()}
-        common = set.intersection(*map(set, names.values()))
-        kept = {
-            label: np.array([i for i, name in enumerate(names[label]) if name in common and name[0] in takes], np.int64)
-            for label in found
+        places = {
+            label: {name: place for place, name in enumerate(zip(one.takes, one.frame_ids, strict=True))}
+            for label, one in found.items()
         }
-        return cls({label: one.only(kept[label]) for label, one in found.items()})
+        first, *others = places.values()
+        kept = [name for name in first if name[0] in takes and all(name in other for other in others)]
+        return cls(
+            {
+                label: one.only(np.array([places[label][name] for name in kept], np.int64))
+                for label, one in found.items()
+            }
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:

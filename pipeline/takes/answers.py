@@ -31,25 +31,26 @@ def read_answers(path: Path, heads: Mapping[str, str], takes: Collection[str]) -
         For each head the labels of each take.
 
     Raises:
-        InputError: If the table is missing or damaged, names a take or a head that is not there, says two things of a
-            take, or has too few labels for a head.
+        InputError: If the table is missing or damaged, names a take that is not there or a head almost as in `heads`,
+            says two things of a take, or has too few labels for a head.
     """
     rows = list(_rows(path)) if heads else []
-    for line, (take, head, label) in rows:
-        where = f"{path}, line {line}"
-        if head not in heads:
-            raise _wrong(where, f"the head `{head}`", f"one of those in `heads`: {', '.join(heads)}", head, [*heads])
-        folders = {f"{name.partition('/')[0]}{ALL_OF_A_FOLDER}" for name in takes}
-        if take not in takes and take not in folders:
-            raise _wrong(
-                where, f"the take `{take}`", "a take, or all of a folder as `folder/*`", take, [*takes, *folders]
-            )
-        if label.splitlines() != [label]:
-            raise _wrong(where, "a row without a label", f"a label, or `{NONE}` if none is true", "", [])
+    known = {*takes, *(f"{name.partition('/')[0]}{ALL_OF_A_FOLDER}" for name in takes)}
+    for line, row in rows:
+        _refuse_row(f"{path}, line {line}", row, heads, known)
     return {
         head: _of_head(path, head, kind, [row for _, row in rows if row[1] == head], takes)
         for head, kind in heads.items()
     }
+
+
+def unlisted_heads(path: Path, heads: Mapping[str, str]) -> list[str]:
+    """Return the heads of the table that `heads` does not list, whose rows `read_answers` leaves out.
+
+    Raises:
+        InputError: If the table is missing or damaged.
+    """
+    return sorted({head for _, (_, head, _) in _rows(path)} - set(heads)) if heads else []
 
 
 def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
@@ -69,6 +70,19 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
             expected=f"a table with the columns {', '.join(COLUMNS)}, separated by commas",
             remedy="correct it, or set `heads: {}` in params.yaml",
         ) from error
+
+
+def _refuse_row(where: str, row: tuple[str, str, str], heads: Mapping[str, str], known: Collection[str]) -> None:
+    """Raise InputError if a row says nothing, is of a take that is not there, or of a head almost as in `heads`."""
+    take, head, label = row
+    if head not in heads:
+        if get_close_matches(head, heads):  # else it is another question, which params.yaml does not ask
+            raise _wrong(where, f"the head `{head}`", f"one of those in `heads`: {', '.join(heads)}", head, heads)
+        return
+    if take not in known:
+        raise _wrong(where, f"the take `{take}`", "a take, or all of a folder as `folder/*`", take, known)
+    if label.splitlines() != [label]:
+        raise _wrong(where, "a row without a label", f"a label, or `{NONE}` if none is true", "", ())
 
 
 def _of_head(path: Path, head: str, kind: str, rows: Sequence[tuple[str, str, str]], takes: Collection[str]) -> Answers:
@@ -97,8 +111,8 @@ def _of_head(path: Path, head: str, kind: str, rows: Sequence[tuple[str, str, st
     return answers
 
 
-def _wrong(where: str, found: str, expected: str, name: str, known: Sequence[str]) -> InputError:
-    near = get_close_matches(name, known, 1)
+def _wrong(where: str, found: str, expected: str, name: str, known: Collection[str]) -> InputError:
+    near = get_close_matches(name, sorted(known), 1)
     return InputError(
         found=f"{where}: {found}",
         expected=expected,

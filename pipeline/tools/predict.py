@@ -117,7 +117,7 @@ def predict(request: Request) -> Answers:
     _refuse_video(request, files)
     content, signature = read_classifier(request.model)
     heads = heads_of(content, signature)
-    labels = labels_of_head(heads[0], request.labels, signature)
+    labels = labels_of_head(heads[0], request.labels, signature.num_outputs)
     open_one = partial(
         open_classifier,
         content,

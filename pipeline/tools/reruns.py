@@ -15,10 +15,10 @@ _TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 
 
 def parameters(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return each key of params.yaml with its value; the keys of a section are `<section>.<key>`."""
+    """Return each key of params.yaml with its value; the keys of a section that has some are `<section>.<key>`."""
     found: dict[str, Any] = {}
     for name, value in params.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             found |= {f"{name}.{key}": leaf for key, leaf in parameters(value).items()}
         else:
             found[name] = value

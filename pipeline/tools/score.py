@@ -23,7 +23,7 @@ from pipeline.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 from pipeline.images.photos import read_photo
 from pipeline.litert.foreign import AnsweringHead, heads_of, read_classifier
 from pipeline.litert.measure import measure
-from pipeline.litert.runtimes import Normalization, Signature, classify, open_classifier
+from pipeline.litert.runtimes import Normalization, classify, open_classifier
 from pipeline.metrics.classification import Predictions
 from pipeline.metrics.classification import score as metrics_of
 from pipeline.metrics.probabilities import to_probabilities
@@ -84,7 +84,7 @@ def score(request: Request) -> dict[str, Any]:
     measuring = measure_config(**({"num_threads": request.num_threads} if request.num_threads is not None else {}))
     content, found = read_classifier(request.model)
     head = chosen_head(heads_of(content, found), request.head)
-    labels = labels_of_head(head, request.labels, found)
+    labels = labels_of_head(head, request.labels, found.num_outputs)
     sources = sources_of(request.data, labels)
     open_one = partial(
         open_classifier,
@@ -133,24 +133,24 @@ def chosen_head(heads: Sequence[AnsweringHead], name: str | None) -> AnsweringHe
     return found[0]
 
 
-def labels_of_head(head: AnsweringHead, path: Path | None, signature: Signature) -> list[str]:
+def labels_of_head(head: AnsweringHead, path: Path | None, num_outputs: int) -> list[str]:
     """Read the labels from a file, a name a line, or else from the model's metadata; in Unicode NFC, without numbers.
 
     Args:
         head: Whose labels they are.
         path: Of the file; None for the metadata.
-        signature: Of the model.
+        num_outputs: Of the model, of all heads together.
 
     Raises:
         ConfigurationError: If there are none, or not one for each output, or a file is given for several heads.
     """
-    if path is not None and len(signature.output_lengths) > 1:
+    if path is not None and head.columns != slice(None):
         raise ConfigurationError(
-            found=f"--labels {path} for a model with {len(signature.output_lengths)} heads",
+            found=f"--labels {path} for a model with several heads",
             expected="none: its metadata have the labels of each",
             remedy="leave out --labels",
         )
-    num_outputs = len(range(signature.num_outputs)[head.columns])
+    num_outputs = len(range(num_outputs)[head.columns])
     if path is None:
         labels, where = None if head.labels is None else list(head.labels), "the model's metadata"
     else:
