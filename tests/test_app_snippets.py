@@ -21,6 +21,7 @@ PLATFORMS = {
     "android": ["kotlin", "kotlin"],
     "ios": ["swift", "swift"],
     "desktop": ["python", "python"],
+    "heads": ["kotlin", "swift", "python"],
 }
 PAGES = {name: (PROJECT / f"docs/pages/app/{name}.md").read_text(encoding="utf-8") for name in PLATFORMS}
 LITERT, MEDIAPIPE = re.findall(r"```python\n(.*?)```", PAGES["desktop"], re.DOTALL)

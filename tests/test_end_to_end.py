@@ -72,7 +72,7 @@ SCHEMES = ("float32", "int8")
 
 
 def test_the_first_run_runs_every_stage_in_order(first_run: Run) -> None:
-    of_a_scheme = ("quantize", "bottlenecks", "train", "crossval", "assemble", "evaluate")
+    of_a_scheme = ("quantize", "bottlenecks", "train", "crossval", "multihead", "assemble", "evaluate")
     matrix = [f"{stage}@{scheme}" for stage in of_a_scheme for scheme in SCHEMES]
     before = ["code", "check", "split", "frames", "augment", "architecture", "backbone", "finetune"]
     assert sorted(first_run.stages) == sorted([*before, *matrix, "inspect", "measure", "report", "gate", "deploy"])
@@ -287,6 +287,29 @@ def test_a_wrong_choice_is_refused_before_anything_runs(project: Sandbox) -> Non
     project.edit("deploy: int4", "deploy: float32")
     assert ran == ["check"]
     assert "`deploy: int4`\n  expected: one of the schemes in `quantization`: float32, int8" in printed
+
+
+def test_another_question_runs_what_answers_it_and_nothing_before(project: Sandbox) -> None:
+    project.write(
+        "data/labels.csv", "take,head,label\nrote Möhre/*,warm,yes\nchat tigré/*,warm,no\ncoffee mug/*,warm,no\n"
+    )
+    project.edit("heads: {}", "heads: {warm: one}")
+    ran, printed = project.repro()
+    again = {"check", "split", "measure", "report", "gate", "deploy"}
+    assert {name.split("@")[0] for name in ran} <= again | {"multihead", "assemble", "evaluate"}
+    assert {"multihead@float32", "multihead@int8", "deploy"} <= set(ran)
+    assert "warm" in project.run("viewfinder", "summary")
+    assert "heads.warm.accuracy" in project.run("dvc", "metrics", "diff")
+    with started(project.folder.parent / "camera.mjpeg", take(COLOURS["rote Möhre"], 0)) as browser:
+        project.run("viewfinder", "try", "--no-open")
+        opened = Opened(browser, (project.folder / "models/try.html").as_uri())
+        assert opened.proof.startswith("Answers as on the phone: ")
+        opened.page.click("#camera")
+        opened.answers()
+        assert opened.page.text_content(".model .head") in ("warm: yes", "warm: no", "warm: none of them")
+        opened.page.close()
+    project.edit("heads: {warm: one}", "heads: {}")
+    assert {name.split("@")[0] for name in project.repro()[0]} <= again
 
 
 def test_params_in_this_copy_are_those_of_the_project_again(project: Sandbox) -> None:

@@ -49,6 +49,7 @@ from pipeline.takes.splits import NONE, read_takes
 from pipeline.tools.cli import viewfinder
 from pipeline.train import train
 from tests import tiny_models, tiny_project
+from tests.conftest import PROJECT
 from tests.test_crossval import CONFIG as CROSSVAL
 from tests.test_evaluate import CONFIG
 
@@ -508,6 +509,33 @@ def test_an_app_gets_labels_thresholds_and_answers_of_every_head(deployed: Path)
         if picture["label"] == "cup":
             assert picture["heads"]["shade"]["answer"] == ["dark"]
         assert list(picture["heads"]["parts"]["probabilities"]) == ["handle", "leaf", "rim"]
+
+
+def test_the_docs_code_reads_every_head(deployed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (PROJECT / "docs/pages/app/heads.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "docs/pages/app/heads.md", "exec"), {})
+    black = np.zeros((tiny_models.PIXELS, tiny_models.PIXELS, 3), np.uint8)
+    content = (layout.DEPLOYED / "model.tflite").read_bytes()
+    answers = Model(content)(black)
+    expected = [
+        f"{head.name} {list(head.named(answers[head.columns]))}" for head in heads_of(content, signature(content))[1:]
+    ]
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_the_table_of_the_samples_fits_the_samples() -> None:
+    takes = [f"{take.parent.name}/{take.name}" for take in (PROJECT / "data/videos").glob("*/*.*")]
+    found = read_answers(PROJECT / layout.LABELS, {"material": "one", "parts": "many"}, takes)
+    assert {head: len(answers) for head, answers in found.items()} == {"material": len(takes), "parts": len(takes)}
+
+
+def test_a_new_head_changes_no_answer_of_the_others() -> None:
+    weights, bias = tiny_models.head()
+    one = append_head(tiny_models.backbone(), weights, bias, 2)
+    two = append_head(one, weights, bias, name="shade")
+    for picture in tiny_models.pictures(3):
+        assert Model(two)(picture)[:2].tobytes() == Model(one)(picture).tobytes()
 
 
 def test_the_version_changes_with_a_heads_threshold(deployed: Path) -> None:
