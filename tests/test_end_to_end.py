@@ -290,11 +290,10 @@ def test_a_wrong_choice_is_refused_before_anything_runs(project: Sandbox) -> Non
 
 
 def test_another_question_runs_what_answers_it_and_nothing_before(project: Sandbox) -> None:
-    project.write(
-        "data/labels.csv", "take,head,label\nrote Möhre/*,warm,yes\nchat tigré/*,warm,no\ncoffee mug/*,warm,no\n"
-    )
+    rows = ["take,head,label", "rote Möhre/*,warm,yes", "chat tigré/*,warm,no", "coffee mug/*,warm,no", ""]
+    project.write("data/labels.csv", "\n".join(rows))
     project.edit("heads: {}", "heads: {warm: one}")
-    ran, printed = project.repro()
+    ran = project.repro()[0]
     again = {"check", "split", "measure", "report", "gate", "deploy"}
     assert {name.split("@")[0] for name in ran} <= again | {"multihead", "assemble", "evaluate"}
     assert {"multihead@float32", "multihead@int8", "deploy"} <= set(ran)

@@ -518,9 +518,8 @@ def test_the_docs_code_reads_every_head(deployed: Path, capsys: pytest.CaptureFi
     black = np.zeros((tiny_models.PIXELS, tiny_models.PIXELS, 3), np.uint8)
     content = (layout.DEPLOYED / "model.tflite").read_bytes()
     answers = Model(content)(black)
-    expected = [
-        f"{head.name} {list(head.named(answers[head.columns]))}" for head in heads_of(content, signature(content))[1:]
-    ]
+    further = heads_of(content, signature(content))[1:]
+    expected = [f"{head.name} {list(head.named(answers[head.columns]))}" for head in further]
     assert capsys.readouterr().out.splitlines() == expected
 
 

@@ -52,7 +52,7 @@ class Panel {
     this.answer.textContent = "…";
     this.heads = classifier.about.heads.map(({name}) => {
       const line = made("p", "head", box);
-      made("span", "label", line).textContent = `${name}: `;
+      made("span", "question", line).textContent = `${name}: `;
       return made("span", "said", line);
     });
     const list = made("ul", "bars", box);
