@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.metrics import f1_score, recall_score
 
 from pipeline.assemble import assemble
@@ -27,6 +29,8 @@ from pipeline.errors import ConfigurationError, InputError, ModelError
 from pipeline.evaluate import evaluate
 from pipeline.files import layout, write_text
 from pipeline.gate import breaches_of
+from pipeline.heads.choosing import least_margin_of
+from pipeline.heads.crossvalidation import cross_validate
 from pipeline.heads.further import side_by_side
 from pipeline.heads.head_file import Head, read_further_heads, read_head, to_bytes
 from pipeline.heads.questions import relabelled, yes_or_no
@@ -52,6 +56,7 @@ from tests import tiny_models, tiny_project
 from tests.conftest import PROJECT
 from tests.test_crossval import CONFIG as CROSSVAL
 from tests.test_evaluate import CONFIG
+from tests.test_train import blobs
 
 HEADS = {"shade": "one", "parts": "many"}
 TABLE = """take,head,label
@@ -215,6 +220,26 @@ def test_two_logits_become_one() -> None:
     found = side_by_side(("a", "b", "c"), tuple(pairs)).probabilities(features)
     expected = np.stack([pair.probabilities(features)[:, 1] for pair in pairs], axis=1)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@given(st.lists(st.tuples(st.integers(-20, 20), st.booleans()), min_size=1, max_size=30))
+def test_a_yes_begins_where_f1_is_highest(frames: list[tuple[int, bool]]) -> None:
+    margins = np.array([margin for margin, _ in frames], float)
+    are_true = np.array([is_true for _, is_true in frames])
+    found = least_margin_of(margins, are_true)
+    best = max(f1_score(are_true, margins >= margin, zero_division=0) for margin in {*margins.tolist()})
+    assert f1_score(are_true, margins >= found, zero_division=0) == pytest.approx(best) or not are_true.any()
+
+
+def test_rare_labels_are_found() -> None:
+    rows = blobs((600, 20), num_takes=10)
+    training = replace(tiny_project.TRAINING, class_balance=False)
+    found = [
+        cross_validate(rows, training, num_folds=5, percents=[], title="", says_yes_or_no=says).predictions
+        for says in (False, True)
+    ]
+    f1 = [f1_score(one.actual, one.predicted) for one in found]
+    assert f1[1] > f1[0] + 0.1
 
 
 # The stage

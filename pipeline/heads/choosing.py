@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+from sklearn.metrics import precision_recall_curve
 from threadpoolctl import threadpool_limits
 
 from pipeline.heads.regression import fit_path
@@ -34,12 +35,16 @@ class Choice:
         threshold: See `head_file.Head`.
         path: A row for each strength: regularization, out_of_fold_loss (in nats), out_of_fold_accuracy (0..1); empty
             if nothing could be held out.
+        logits: Out of fold and divided by the temperature, float64 [num_scored_frames, num_outputs].
+        actual: The label of each of these frames, int64 [num_scored_frames].
     """
 
     strength: float
     temperature: float
     threshold: float | None
     path: pd.DataFrame
+    logits: npt.NDArray[np.float64]
+    actual: npt.NDArray[np.int64]
 
 
 def choose(
@@ -70,7 +75,8 @@ def choose(
     is_scored &= frames.are_of_labels
     if not is_scored.any():
         strength = strengths[0] if len(strengths) == 1 else DEFAULT_STRENGTH
-        return Choice(strength, 1.0, DEFAULT_THRESHOLD if rows.have_others else None, _path([], [], []))
+        nothing = np.zeros((0, rows.num_outputs)), np.zeros(0, np.int64)
+        return Choice(strength, 1.0, DEFAULT_THRESHOLD if rows.have_others else None, _path([], [], []), *nothing)
     actual = frames.label_indices[is_scored]
     weights = row_weights(actual, num_labels, class_balance=class_balance)
     logits = _out_of_fold(frames, frames, folds, strengths, class_balance=class_balance)[:, is_scored]
@@ -83,7 +89,31 @@ def choose(
     temperature = temperature_of(chosen, actual, weights)
     probabilities = softmax(chosen / temperature, axis=1)[:, :num_labels]
     threshold = threshold_of(probabilities, keep_percent) if rows.have_others else None
-    return Choice(strengths[best], temperature, threshold, _path(strengths, losses, accuracies))
+    path = _path(strengths, losses, accuracies)
+    return Choice(strengths[best], temperature, threshold, path, chosen / temperature, actual)
+
+
+def least_margin_of(margins: npt.NDArray[np.float64], are_true: npt.NDArray[np.bool_]) -> float:
+    """Return the margin from which on a yes is to be said, so that F1 is highest on frames that were not trained on.
+
+    Where takes of a label are few, a probability of a half is seldom reached by those that were held out. (Z. Lipton
+    et al., Optimal Thresholding of Classifiers to Maximize F1 Measure, ECML PKDD 2014.)
+
+    Args:
+        margins: Logit of yes minus that of no, float64 [num_frames].
+        are_true: Whether yes is right, bool [num_frames].
+
+    Returns:
+        Midway between the lowest margin of those that are to be a yes and the highest of the others; one below all if
+        there are no others, and 0 if none is true.
+    """
+    if not are_true.any():
+        return 0.0
+    precision, recall, thresholds = precision_recall_curve(are_true, margins)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
+    best = int(f1[:-1].argmax())
+    below = margins[margins < thresholds[best]]
+    return float((thresholds[best] + below.max()) / 2 if len(below) else thresholds[best] - 1)
 
 
 def threshold_of(probabilities: npt.NDArray[np.floating], keep_percent: float) -> float:

@@ -48,6 +48,7 @@ def cross_validate(
     percents: Sequence[int],
     title: str,
     keep_percent: float = KEEP_PERCENT,
+    says_yes_or_no: bool = False,
 ) -> CrossValidated:
     """Hold each unit out once, train on the others as `train_head` does, and score it.
 
@@ -61,6 +62,7 @@ def cross_validate(
             steps are trained on all alone.
         title: For the progress bar.
         keep_percent: Of the labels' frames, at the threshold.
+        says_yes_or_no: See `train_head`.
     """
     folds = deal(rows.units, np.unique(rows.unit_indices).tolist(), num_folds)
     found: dict[int, list[Predictions]] = {percent: [] for percent in (*percents, 100)}
@@ -71,7 +73,9 @@ def cross_validate(
         is_asked = is_held_out & rows.are_frames
         tested.append(np.flatnonzero(is_asked & rows.are_of_labels))
         test, train = rows.only(is_asked & rows.are_of_labels), rows.only(~is_held_out)
-        trained = train_head(train, config, title=f"{title}, head", keep_percent=keep_percent)
+        trained = train_head(
+            train, config, title=f"{title}, head", keep_percent=keep_percent, says_yes_or_no=says_yes_or_no
+        )
         strengths.append(trained.strength or DEFAULT_STRENGTH)
         if rows.have_others:
             asked.append(_asked(trained.head, rows.only(is_asked)))

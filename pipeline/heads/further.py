@@ -28,7 +28,7 @@ from pipeline.takes.lookalikes import without_lookalikes
 from pipeline.takes.rows import Rows
 from pipeline.takes.splits import TRAIN
 
-THRESHOLD_OF_MANY = 0.5  # calibrated: more likely true than not
+THRESHOLD_OF_MANY = 0.5  # where `says_yes_or_no` has put it
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,14 @@ def _of_many(rows_of: Mapping[str, Rows], answers: Answers, settings: Settings, 
     A softmax over two logits is the sigmoid of their difference.
     """
     labels = tuple(rows_of)
-    pairs = [_trained(rows, settings, f"{title} {label}") for label, rows in rows_of.items()]
+    pairs = [_trained(rows, settings, f"{title} {label}", says_yes_or_no=True) for label, rows in rows_of.items()]
     held_out, final = (side_by_side(labels, heads) for heads in zip(*pairs, strict=True))
     if settings.training.mode != HEAD:
         return FurtherHead(held_out, final, pd.DataFrame(columns=list(COLUMNS)), {})
-    found = {label: _cross_validated(rows, settings, f"{title} {label}")[0] for label, rows in rows_of.items()}
+    found = {
+        label: _cross_validated(rows, settings, f"{title} {label}", says_yes_or_no=True)[0]
+        for label, rows in rows_of.items()
+    }
     predictions = ManyPredictions.of(found, set(answers))
     figures = figures_of_many(predictions, num_bins=settings.crossval.num_calibration_bins)
     return FurtherHead(held_out, final, predictions.table(), figures)
@@ -112,11 +115,17 @@ def side_by_side(labels: tuple[str, ...], heads: tuple[Head, ...]) -> Head:
     return Head(weights, bias, labels, THRESHOLD_OF_MANY, labels_exclude_each_other=False)
 
 
-def _trained(rows: Rows, settings: Settings, title: str) -> tuple[Head, Head]:
+def _trained(rows: Rows, settings: Settings, title: str, *, says_yes_or_no: bool = False) -> tuple[Head, Head]:
     """Return a head that has not seen the test takes, and the one that is shipped."""
     if settings.training.mode != HEAD:
         _refuse_no_train_takes(rows)
-    trained = partial(train_head, config=settings.training, keep_percent=settings.unknown.keep_percent, title=title)
+    trained = partial(
+        train_head,
+        config=settings.training,
+        keep_percent=settings.unknown.keep_percent,
+        says_yes_or_no=says_yes_or_no,
+        title=title,
+    )
     held_out = trained(rows.only(rows.are_for_training)).head
     is_final = settings.training.final == ALL_TAKES and settings.training.mode == HEAD
     return held_out, trained(rows).head if is_final else held_out
@@ -133,7 +142,9 @@ def _refuse_no_train_takes(rows: Rows) -> None:
             )
 
 
-def _cross_validated(rows: Rows, settings: Settings, title: str) -> tuple[Predictions, pd.DataFrame]:
+def _cross_validated(
+    rows: Rows, settings: Settings, title: str, *, says_yes_or_no: bool = False
+) -> tuple[Predictions, pd.DataFrame]:
     found = cross_validate(
         rows,
         settings.training,
@@ -141,5 +152,6 @@ def _cross_validated(rows: Rows, settings: Settings, title: str) -> tuple[Predic
         percents=settings.crossval.learning_percents,
         title=title,
         keep_percent=settings.unknown.keep_percent,
+        says_yes_or_no=says_yes_or_no,
     )
     return found.predictions, found.asked

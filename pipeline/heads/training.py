@@ -1,6 +1,7 @@
 """Trains a linear head on bottlenecks: to convergence (`lbfgs`, the default) or for a number of steps (`adamw`)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.config.train import HEAD, LBFGS, TrainingConfig
 from pipeline.config.unknown import KEEP_PERCENT
-from pipeline.heads.choosing import STRENGTHS, choose
+from pipeline.heads.choosing import STRENGTHS, choose, least_margin_of
 from pipeline.heads.head_file import Head
 from pipeline.heads.regression import fit_path
 from pipeline.heads.trained import TrainedHead
@@ -24,6 +25,7 @@ def train_head(
     *,
     title: str,
     keep_percent: float = KEEP_PERCENT,
+    says_yes_or_no: bool = False,
     log_folder: Path | None = None,
 ) -> TrainedHead:
     """Train a head; the same rows and settings give the same head, bit for bit, on one machine.
@@ -34,10 +36,12 @@ def train_head(
         config: Settings.
         title: For the progress bar of `adamw`.
         keep_percent: Of the labels' frames, at the threshold.
+        says_yes_or_no: Whether labels are `no` and `yes`. With `lbfgs` the head then says yes, with a probability above
+            a half, from where on F1 is highest out of fold (see `choosing.least_margin_of`).
         log_folder: Where TensorBoard's event files of `adamw` go; None for none.
     """
     if config.optimizer == LBFGS:
-        return _to_convergence(rows, config, keep_percent)
+        return _to_convergence(rows, config, keep_percent, says_yes_or_no=says_yes_or_no)
     # TensorFlow's seconds are for those who ask for them.
     from pipeline.heads.steps import train_in_steps  # noqa: PLC0415
 
@@ -65,7 +69,7 @@ def fit_head(
     )
 
 
-def _to_convergence(rows: Rows, config: TrainingConfig, keep_percent: float) -> TrainedHead:
+def _to_convergence(rows: Rows, config: TrainingConfig, keep_percent: float, *, says_yes_or_no: bool) -> TrainedHead:
     """Choose strength, temperature and threshold by holding units out, then train on all of them."""
     strengths = STRENGTHS if config.regularization is None else (config.regularization,)
     balance = config.class_balance
@@ -73,6 +77,9 @@ def _to_convergence(rows: Rows, config: TrainingConfig, keep_percent: float) -> 
     head = fit_head(
         rows, choice.strength, class_balance=balance, temperature=choice.temperature, threshold=choice.threshold
     )
+    if says_yes_or_no:
+        margin = least_margin_of(choice.logits[:, 1] - choice.logits[:, 0], choice.actual == 1)
+        head = replace(head, bias=(head.bias - np.array([0, margin])).astype(np.float32))
     summary = f"regularization {choice.strength:g}, temperature {choice.temperature:.2f}"
     return TrainedHead(head, choice.path, summary + head.threshold_in_words, choice.strength)
 
