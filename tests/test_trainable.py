@@ -143,7 +143,7 @@ def test_before_it_learns_it_answers_as_the_shipped_model(scheme: str, knows_non
 
 
 def test_a_file_that_came_quantized_learns_as_it_is() -> None:
-    own = backbone_of(integers(), AS_IT_IS, "theirs")
+    own = backbone_of(integers(scale=1), AS_IT_IS, "theirs")
     num_features = Model(own).output_length
     weights, bias = tiny_models.head(3, num_features)
     found = Learner(with_training(own, weights, bias, HeadShape(num_features, 3, 1, knows_none=False), BATCH_SIZE))

@@ -236,6 +236,40 @@ def try_page(folder: Path | None, beside: tuple[str, ...], opens: bool) -> None:
 
 
 @viewfinder.command(cls=Tool)
+@click.option(
+    "--new-labels",
+    "num_new_labels",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="That it has room for.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=2), default=64, show_default=True, help="Rows of a training step."
+)
+@click.option(
+    "--centres",
+    "num_centres",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Of each label's features, against forgetting.",
+)
+@click.option(
+    "--checkpoint", type=_FILE, help="Make nothing: tell what this file, saved by a phone or the page, knows."
+)
+def trainable(checkpoint: Path | None, **options: int) -> None:
+    """Make a model that goes on learning, on the phone.
+
+    models/trainable/ holds the deployed model with a head whose weights change: an app teaches it new labels, without
+    a server and without a picture leaving the phone.
+    """
+    from pipeline.tools.trainable import Request, learned, trainable
+
+    _print(f"{trainable(Request(**options))}\n" if checkpoint is None else learned(checkpoint))
+
+
+@viewfinder.command(cls=Tool)
 @click.argument("folder", type=_FILE, default=Path("models/deployed"))
 @click.option(
     "--cpu",

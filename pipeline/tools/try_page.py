@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.try_page import try_config
-from pipeline.errors import ConfigurationError, InputError
+from pipeline.errors import ConfigurationError
 from pipeline.files import layout, write_text
 from pipeline.images.model_input import to_model_input
 from pipeline.images.photos import read_photo
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import read_labels, read_threshold
+from pipeline.shipping.manifest import read_manifest
 from pipeline.tools.npm_package import archive_of, files_of
 
 PAGE = Path("models/try.html")
@@ -172,16 +173,8 @@ def _listed(labels: Sequence[str]) -> str:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            found=f"{path} cannot be read ({error})",
-            expected="a deployed model",
-            remedy=f"run `make repro`, or `viewfinder pretrained` for {layout.PRETRAINED}",
-        ) from error
-    return found
+    remedy = f"run `make repro`, or `viewfinder pretrained` for {layout.PRETRAINED}"
+    return read_manifest(folder, "a deployed model", remedy)
 
 
 def _about(scheme: str, content: bytes, model: Model, resize: str) -> dict[str, Any]:
