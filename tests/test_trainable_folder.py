@@ -252,6 +252,10 @@ def test_a_wrong_checkpoint_is_refused(made: Path, what: str) -> None:
     assert told in str(refused.value)
 
 
+def test_a_checkpoint_and_a_page_do_not_go_together(made: Path) -> None:
+    assert "--checkpoint makes nothing, so it does not go with --page." in start("--checkpoint", "a", "--page").stderr
+
+
 def test_a_checkpoint_that_is_not_there_is_told(made: Path) -> None:
     with pytest.raises(InputError, match=r"no checkpoint a\.safetensors"):
         read_checkpoint(Path("a.safetensors"), manifest())

@@ -271,6 +271,8 @@ def trainable(checkpoint: Path | None, makes_page: bool, opens: bool, **options:
     from pipeline.tools.trainable import Request, learned, trainable
 
     if checkpoint is not None:
+        if makes_page:
+            raise click.UsageError("--checkpoint makes nothing, so it does not go with --page.")
         _print(learned(checkpoint))
         return
     path = trainable(Request(**options))
