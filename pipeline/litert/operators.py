@@ -1,25 +1,42 @@
-"""Adds tensors and operators to the graph of a .tflite file."""
+"""Adds tensors and operators to the graphs of a .tflite file."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-_TYPES = {"float32": schema.TensorType.FLOAT32, "int32": schema.TensorType.INT32, "uint8": schema.TensorType.UINT8}
+_TYPES = {
+    "float32": schema.TensorType.FLOAT32,
+    "int32": schema.TensorType.INT32,
+    "uint8": schema.TensorType.UINT8,
+    "bool": schema.TensorType.BOOL,
+    "resource": schema.TensorType.RESOURCE,  # what stands for a variable
+}
+_MAX_DEPRECATED_NUMBER = (
+    127  # of the field that older runtimes read; it has one byte, and this means: see the newer one
+)
 
 
 def add_tensor(
-    model: Any, name: bytes, shape: list[int], constant: npt.NDArray[Any] | None = None, *, dtype: str = "float32"
+    model: Any,
+    name: bytes,
+    shape: Sequence[int],
+    constant: npt.NDArray[Any] | None = None,
+    *,
+    dtype: str = "float32",
+    graph: int = 0,
 ) -> int:
-    """Add a tensor to a model's first graph.
+    """Add a tensor to a graph.
 
     Args:
         model: The schema's `ModelT`.
         name: Of the tensor.
         shape: Of the tensor.
         constant: What it always holds: as int32 if it is of that type, else as float32. None for an activation.
-        dtype: Of an activation: `float32`, `int32` or `uint8`.
+        dtype: Of an activation: `float32`, `int32`, `uint8`, `bool` or `resource`.
+        graph: Number of the graph.
 
     Returns:
         Its index.
@@ -30,20 +47,22 @@ def add_tensor(
         little_endian = np.ascontiguousarray(constant, np.dtype(dtype).newbyteorder("<"))
         model.buffers.append(schema.BufferT(data=np.frombuffer(little_endian.tobytes(), np.uint8)))
         buffer = len(model.buffers) - 1
-    tensor = schema.TensorT(shape=shape, type=_TYPES[dtype], buffer=buffer, name=name, hasRank=True)
-    model.subgraphs[0].tensors.append(tensor)
-    return len(model.subgraphs[0].tensors) - 1
+    tensor = schema.TensorT(shape=list(shape), type=_TYPES[dtype], buffer=buffer, name=name, hasRank=True)
+    model.subgraphs[graph].tensors.append(tensor)
+    return len(model.subgraphs[graph].tensors) - 1
 
 
-def new_operator(model: Any, kind: str, inputs: list[int], output: int, options: Any) -> Any:
-    """Return an operator, for a place in a graph that the caller knows."""
+def new_operator(model: Any, kind: str, inputs: list[int], outputs: int | list[int], options: Any) -> Any:
+    """Return an operator, for a place in a graph that the caller knows; `outputs` is one tensor, or a list of any."""
     number = getattr(schema.BuiltinOperator, kind)
     # version 1 runs since LiteRT 1.5.0, so the file's own `min_runtime_version` stays right
-    model.operatorCodes.append(schema.OperatorCodeT(deprecatedBuiltinCode=number, builtinCode=number, version=1))
+    model.operatorCodes.append(
+        schema.OperatorCodeT(deprecatedBuiltinCode=min(number, _MAX_DEPRECATED_NUMBER), builtinCode=number, version=1)
+    )
     return schema.OperatorT(
         opcodeIndex=len(model.operatorCodes) - 1,
         inputs=inputs,
-        outputs=[output],
+        outputs=[outputs] if isinstance(outputs, int) else outputs,
         builtinOptionsType=_number_of(options),
         builtinOptions=options,
     )
@@ -55,9 +74,11 @@ def _number_of(options: Any) -> int:
     return int(getattr(schema.BuiltinOptions, kind))
 
 
-def add_operator(model: Any, kind: str, inputs: list[int], output: int, options: Any) -> None:
-    """Append an operator to the first graph."""
-    model.subgraphs[0].operators.append(new_operator(model, kind, inputs, output, options))
+def add_operator(
+    model: Any, kind: str, inputs: list[int], outputs: int | list[int], options: Any, *, graph: int = 0
+) -> None:
+    """Append an operator to a graph; `outputs` is one tensor, or a list of any."""
+    model.subgraphs[graph].operators.append(new_operator(model, kind, inputs, outputs, options))
 
 
 def add_reshape(model: Any, tensor: int, output: int, shape: list[int], name: bytes) -> None:

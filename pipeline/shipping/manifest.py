@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.heads import MANY, ONE
+from pipeline.errors import InputError
 from pipeline.files import sha256_of_bytes, sha256_of_file
 from pipeline.litert.foreign import AnsweringHead
 from pipeline.litert.interpreter import Model
@@ -61,12 +62,12 @@ def manifest(
         answer["rule"] = "if the highest probability is below threshold, the picture shows none of the labels"
     if further:
         answer["heads"] = [_head_entry(number, head) for number, head in enumerate(further, 1)]
-    files = {path.relative_to(folder).as_posix(): _file_entry(path) for path in _files_in(folder)}
+    files = entries_of(folder)
     app_files = [_MODEL, _LABELS, *(labels_file_of(head.name) for head in further)]
     identity = {"input": given, "output": answer, "files": {name: files[name] for name in app_files}}
     return {
         "format": MANIFEST_FORMAT,
-        "version": sha256_of_bytes(json.dumps(identity, sort_keys=True).encode())[:_VERSION_DIGITS],
+        "version": version_of(identity),
         "scheme": scheme,
         "backbone": backbone,
         "input": given,
@@ -74,7 +75,7 @@ def manifest(
         "labels": (folder / "labels.txt").read_text(encoding="utf-8").splitlines(),
         "files": files,
         **more,
-        "made_with": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
+        "made_with": made_with(),
     }
 
 
@@ -94,6 +95,40 @@ def _head_entry(number: int, head: AnsweringHead) -> dict[str, object]:
         "threshold": head.threshold,
     }
     return entry | ({} if head.threshold is None else {"rule": rules[kind]})
+
+
+def version_of(identity: Mapping[str, object]) -> str:
+    """Return 16 hexadecimal digits that change if, and only if, what is described does."""
+    return sha256_of_bytes(json.dumps(identity, sort_keys=True).encode())[:_VERSION_DIGITS]
+
+
+def entries_of(folder: Path) -> dict[str, dict[str, object]]:
+    """Return the size and the SHA-256 of every file of a folder, but for its manifest, by its path in the folder."""
+    return {path.relative_to(folder).as_posix(): _file_entry(path) for path in _files_in(folder)}
+
+
+def made_with() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that matter."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
+
+
+def read_manifest(folder: Path, expected: str, remedy: str) -> dict[str, Any]:
+    """Read the manifest of a folder.
+
+    Args:
+        folder: The folder.
+        expected: What should be in it.
+        remedy: What to do if it is not there.
+
+    Raises:
+        InputError: If it is not there, or damaged.
+    """
+    path = folder / "manifest.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(found=f"{path} cannot be read ({error})", expected=expected, remedy=remedy) from error
+    return found
 
 
 def to_json(content: object) -> str:

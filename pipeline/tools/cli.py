@@ -237,6 +237,54 @@ def try_page(folder: Path | None, beside: tuple[str, ...], opens: bool) -> None:
 
 
 @viewfinder.command(cls=Tool)
+@click.option(
+    "--new-labels",
+    "num_new_labels",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="That it has room for.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=2), default=64, show_default=True, help="Rows of a training step."
+)
+@click.option(
+    "--centres",
+    "num_centres",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Of each label's features, against forgetting.",
+)
+@click.option(
+    "--checkpoint", type=_FILE, help="Make nothing: tell what this file, saved by a phone or the page, knows."
+)
+@click.option("--page", "makes_page", is_flag=True, help="Also a page in which a browser teaches it by the camera.")
+@click.option("--open/--no-open", "opens", default=True, show_default=True, help="Show that page in the browser.")
+def trainable(checkpoint: Path | None, makes_page: bool, opens: bool, **options: int) -> None:
+    """Make a model that goes on learning, on the phone.
+
+    models/trainable/ holds the deployed model with a head whose weights change: an app teaches it new labels, without
+    a server and without a picture leaving the phone. With --page, models/trainable/teach.html does so in a browser; its
+    runtime comes from npm (conf/try.yaml), 12 MB, once.
+    """
+    from pipeline.tools.teach_page import write_teach_page
+    from pipeline.tools.trainable import Request, learned, trainable
+
+    if checkpoint is not None:
+        if makes_page:
+            raise click.UsageError("--checkpoint makes nothing, so it does not go with --page.")
+        _print(learned(checkpoint))
+        return
+    path = trainable(Request(**options))
+    if makes_page:
+        path = write_teach_page()
+    _print(f"{path}\n")
+    if makes_page and opens:
+        click.launch(str(path))
+
+
+@viewfinder.command(cls=Tool)
 @click.argument("folder", type=_FILE, default=Path("models/deployed"))
 @click.option(
     "--cpu",

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.try_page import try_config
-from pipeline.errors import ConfigurationError, InputError
+from pipeline.errors import ConfigurationError
 from pipeline.files import layout, write_text
 from pipeline.images.model_input import to_model_input
 from pipeline.images.photos import read_photo
 from pipeline.litert.foreign import heads_of
 from pipeline.litert.interpreter import Model
 from pipeline.litert.runtimes import signature
+from pipeline.shipping.manifest import read_manifest
 from pipeline.tools.npm_package import archive_of, files_of
 
 PAGE = Path("models/try.html")
@@ -30,7 +31,7 @@ PACKAGES_FOLDER = Path(".cache/web")
 
 _MAX_LABELS_IN_TITLE = 30
 _WEB = Path(__file__).parent / "web"
-_SCRIPTS, _FILM_SCRIPTS, _START = ("pixels.js", "runtime.js", "try.js"), ("film.js",), "start.js"
+_SCRIPTS, _START = ("pixels.js", "runtime.js", "try.js"), "start.js"
 
 _PRIVACY = (
     "Everything runs in this page, and nothing leaves it: no picture, no answer, no statistics. "
@@ -117,21 +118,43 @@ def page(
     if manifest is not None:
         resize = manifest["input"]["resize"]
         loaded = {scheme: Model(content) for scheme, content in models.items()}
-        about["golden"], pictures = _golden(folder / "golden", loaded, manifest["scheme"], resize)
+        about["golden"], pictures = golden_of(folder / "golden", loaded, manifest["scheme"], resize)
         about["models"] = [_about(scheme, content, loaded[scheme], resize) for scheme, content in models.items()]
         assets = runtime() | pictures | {f"model-{scheme}": content for scheme, content in models.items()}
-        title = f"Viewfinder: {_listed(manifest['labels'])}"
-        versions = ", ".join(f"{package.name} {package.version}" for package in try_config().packages)
-        told = f"Model {manifest['version']} ({manifest['backbone']}). Runs by {versions} (Apache-2.0)."
-    scripts = [*_SCRIPTS, *(_FILM_SCRIPTS if films else ()), _START]
-    script = "\n".join((_WEB / name).read_text(encoding="utf-8") for name in scripts)
+        title, told = f"Viewfinder: {_listed(manifest['labels'])}", made_of(manifest)
+    if films:
+        return filled_page(about, assets, title, told, more=("film.js",), privacy=_PRIVACY_FILMING, connect="'self'")
+    return filled_page(about, assets, title, told)
+
+
+def filled_page(
+    about: Mapping[str, Any],
+    assets: Mapping[str, bytes],
+    title: str,
+    told: str,
+    *,
+    more: Sequence[str] = (),
+    privacy: str = _PRIVACY,
+    connect: str = "'none'",
+) -> str:
+    """Return a page that shows what models say.
+
+    Args:
+        about: What its scripts read: models, golden pictures, and what else they do.
+        assets: Files that the page holds, by name.
+        title: Any text.
+        told: What it is made of, any text.
+        more: Scripts in web/ that it needs besides.
+        privacy: What it tells of what leaves it.
+        connect: Whom its policy lets it reach.
+    """
+    script = "\n".join((_WEB / name).read_text(encoding="utf-8") for name in (*_SCRIPTS, *more, _START))
     style = (_WEB / "try.css").read_text(encoding="utf-8")
-    policy = _POLICY.format(script=_source(script), style=_source(style), connect="'self'" if films else "'none'")
     filled = {
-        "policy": policy,
+        "policy": _POLICY.format(script=_source(script), style=_source(style), connect=connect),
         "title": escape(title),
         "style": style,
-        "privacy": _PRIVACY_FILMING if films else _PRIVACY,
+        "privacy": privacy,
         "made_of": escape(told),
         "assets": "\n".join([_data("about", about), *(_packed(name, content) for name, content in assets.items())]),
         "script": script,
@@ -168,21 +191,19 @@ def runtime() -> dict[str, bytes]:
         ) from error
 
 
+def made_of(manifest: Mapping[str, Any]) -> str:
+    """Return which model and which runtime are in a page."""
+    versions = ", ".join(f"{package.name} {package.version}" for package in try_config().packages)
+    return f"Model {manifest['version']} ({manifest['backbone']}). Runs by {versions} (Apache-2.0)."
+
+
 def _listed(labels: Sequence[str]) -> str:
     return ", ".join(labels) if len(labels) <= _MAX_LABELS_IN_TITLE else f"{len(labels):,} labels"
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            found=f"{path} cannot be read ({error})",
-            expected="a deployed model",
-            remedy=f"run `make repro`, or `viewfinder pretrained` for {layout.PRETRAINED}",
-        ) from error
-    return found
+    remedy = f"run `make repro`, or `viewfinder pretrained` for {layout.PRETRAINED}"
+    return read_manifest(folder, "a deployed model", remedy)
 
 
 def _about(scheme: str, content: bytes, model: Model, resize: str) -> dict[str, Any]:
@@ -207,7 +228,7 @@ def _about(scheme: str, content: bytes, model: Model, resize: str) -> dict[str, 
     }
 
 
-def _golden(
+def golden_of(
     folder: Path, models: Mapping[str, Model], deployed: str, resize: str
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return pictures with known answers: the deployed model's are those that it was shipped with.

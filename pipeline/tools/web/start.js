@@ -24,8 +24,10 @@ document.addEventListener("drop", event => {
 
 try {
   const litert = about.models.length ? await loadRuntime() : null;
-  for (const model of about.models) panels.push(new Panel(await Classifier.load(litert, model)));
+  const kind = about.teach ? Learner : Classifier;
+  for (const model of about.models) panels.push(new Panel(await kind.load(litert, model)));
   const factor = await prove();
+  if (about.teach) await startTeaching(panels[0].classifier);
   element.camera.disabled = false;
   element.open.disabled = !panels.length && !about.film;
   document.body.dataset.state = "ready";
