@@ -610,6 +610,12 @@ def test_score_asks_the_head_that_is_named(deployed: Path) -> None:
     assert "for a model with several heads" in labels.output
 
 
+def test_the_first_head_can_learn_beside_others(deployed: Path) -> None:
+    done = CliRunner().invoke(viewfinder, ["trainable"])
+    assert done.exit_code == 0, done.output
+    assert json.loads((layout.TRAINABLE / "manifest.json").read_text())["labels"] == list(tiny_project.LABELS)
+
+
 def test_there_is_a_picture_of_every_head(deployed: Path) -> None:
     write_text(layout.FINETUNE_CURVES, "epoch,train_loss,validation_loss\n")
     report(ReportStage("float32", ["float32"], ReportConfig(10, 10)))

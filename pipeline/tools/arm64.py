@@ -117,10 +117,10 @@ def _on_both(
 
 
 def _outputs(interpreter: Any, pixels: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-    given, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    given, answers = interpreter.get_input_details()[0], interpreter.get_output_details()
     found = []
     for picture in pixels:
         interpreter.set_tensor(given["index"], picture[np.newaxis].astype(given["dtype"]))
         interpreter.invoke()
-        found.append(interpreter.get_tensor(answer["index"])[0].copy())
+        found.append(np.concatenate([interpreter.get_tensor(answer["index"])[0] for answer in answers]))
     return np.array(found, np.float32)
