@@ -611,6 +611,8 @@ def test_score_asks_the_head_that_is_named(deployed: Path) -> None:
 
 
 def test_the_first_head_can_learn_beside_others(deployed: Path) -> None:
+    for name in ("dvc.yaml", "params.yaml"):  # the command asks for a project
+        write_text(deployed / name, "{}\n")
     done = CliRunner().invoke(viewfinder, ["trainable"])
     assert done.exit_code == 0, done.output
     assert json.loads((layout.TRAINABLE / "manifest.json").read_text())["labels"] == list(tiny_project.LABELS)
