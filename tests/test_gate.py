@@ -55,6 +55,7 @@ def test_a_model_exactly_at_its_limits_passes(results: Path) -> None:
         ("min_recall", 0.85, "min_recall: 0.85; it has 0.8, 0.05 too little"),
         ("max_accuracy_drop", 0.05, "max_accuracy_drop: 0.05; it has 0.2, 0.15 too much"),
         ("min_agreement_with_float32", 1, "min_agreement_with_float32: 1; it has 0.8, 0.2 (20%) too little"),
+        ("min_agreement_with_litert", 0.99, "min_agreement_with_litert: 0.99; it has 0.9, 0.09 too little"),
         ("max_size_bytes", 800, "max_size_bytes: 800; it has 1,000, 200 (25%) too much"),
         ("max_latency_ms_p50", 2.5, "max_latency_ms_p50: 2.5; it has 4, 1.5 (60%) too much"),
     ],

@@ -58,6 +58,7 @@ def write_scheme(scheme: str, *, wrong: Sequence[int] = (), size_bytes: int = 10
         **figures,
         "accuracy_drop": 1 - accuracy,
         "agreement_with_float32": accuracy,
+        "agreement_with_litert": 0.9,
         "test": figures,
         "num_threads": 1,
         "size_bytes": size_bytes,
