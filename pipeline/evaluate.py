@@ -12,57 +12,30 @@ have the same keys whichever runtime was chosen, whatever is installed.
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.config.application import run_stage
 from pipeline.config.evaluate import LITERT, REFERENCE, EvaluateStage
 from pipeline.errors import InputError
 from pipeline.files import layout, sha256_of_bytes, write_text
-from pipeline.heads.classifier import classifier
-from pipeline.heads.head_file import read_further_heads, read_head
-from pipeline.images.codec import decode_jpeg
-from pipeline.litert.metadata import Output, read_outputs
-from pipeline.litert.runtimes import classify, open_classifier
+from pipeline.heads.held_out import (
+    Answers,
+    HeldOutFrame,
+    ask,
+    held_out_classifier,
+    held_out_frames,
+    predictions_of,
+)
 from pipeline.metrics.classification import CROSSVAL, Predictions, agreement, largest_difference, score
 from pipeline.metrics.figures import with_intervals
 from pipeline.metrics.further import agreement_of_heads, figures_from_pixels
 from pipeline.metrics.intervals import accuracy_difference_interval
 from pipeline.metrics.predictions import read_scored
-from pipeline.takes.splits import TEST, Take, read_takes
-from pipeline.takes.tables import ROWS_PER_GROUP, read_parquet, read_rows_at
+from pipeline.takes.splits import TEST, read_takes
 
 _COMPRESSION_LEVEL = 9  # zlib's best; zip and gzip, in which apps travel, hold the same
-
-
-@dataclass(frozen=True)
-class HeldOutFrame:
-    """One frame of the test part. Its picture stays on the disk: all of them may be gigabytes.
-
-    Attributes:
-        frame_id: Its name.
-        take: "<label>/<take>".
-        label: What it shows.
-        images: Gives some pictures of the take, as JPEG.
-        place: Of this frame's picture among them.
-    """
-
-    frame_id: str
-    take: str
-    label: str
-    images: Callable[[], list[bytes]]
-    place: int
-
-    @property
-    def image(self) -> bytes:
-        """Read the frame as JPEG."""
-        return self.images()[self.place]
 
 
 def evaluate(config: EvaluateStage) -> None:
@@ -97,16 +70,6 @@ def evaluate(config: EvaluateStage) -> None:
     )
 
 
-def held_out_classifier(scheme: str, backbone: str) -> bytes:
-    """Return the shipped backbone with the heads that have never seen the test takes, as a .tflite file.
-
-    With `training.final: train` it is the shipped file itself, byte for byte.
-    """
-    head = read_head(layout.held_out_head(scheme))
-    further = read_further_heads(layout.further_heads(scheme), held_out=True)
-    return classifier(layout.backbone(scheme).read_bytes(), head, name=f"{backbone} {scheme}", further=further)
-
-
 def figures(predictions: Predictions, reference: Predictions, config: EvaluateStage) -> dict[str, Any]:
     """Return the figures that lead, those of the test takes under `test`, and which of them the leading ones are.
 
@@ -134,84 +97,6 @@ def figures(predictions: Predictions, reference: Predictions, config: EvaluateSt
         "agreement_with_float32": test["agreement_with_float32"],
         "test": test,
     }
-
-
-def held_out_frames(takes: list[Take]) -> Iterator[HeldOutFrame]:
-    """Yield the frames of the test part, in the order of the split file."""
-    read = lru_cache(maxsize=4)(_images)  # threads work on neighbouring frames, of two groups where one ends
-    for take in (take for take in takes if take.has_part(TEST)):
-        path = layout.FRAMES / take.table
-        frame_ids = read_parquet(path, columns=["frame_id"])["frame_id"].to_pylist()
-        for row in take.indices_of_part(TEST, len(frame_ids)):
-            start = int(row) - int(row) % ROWS_PER_GROUP
-            images = partial(read, path, start, min(start + ROWS_PER_GROUP, len(frame_ids)))
-            yield HeldOutFrame(frame_ids[row], f"{take.label}/{take.name}", take.label, images, int(row) - start)
-
-
-def _images(path: Path, start: int, stop: int) -> list[bytes]:
-    """Read some frames of a take as JPEG."""
-    return list(read_rows_at(path, range(start, stop), ["image"])["image"].to_pylist())
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a model says about frames.
-
-    Attributes:
-        outputs: What its outputs are about.
-        probabilities: float32 [num_frames, sum of the outputs' lengths].
-    """
-
-    outputs: Sequence[Output]
-    probabilities: npt.NDArray[np.float32]
-
-    def of(self, number: int) -> npt.NDArray[np.float32]:
-        """Return what one output says, float32 [num_frames, num_labels]."""
-        lengths = [len(output.labels) for output in self.outputs]
-        start = sum(lengths[:number])
-        return self.probabilities[:, start : start + lengths[number]]
-
-    @property
-    def first(self) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
-        """Return the labels of the first head and what it says."""
-        return self.outputs[0].labels, self.of(0)
-
-
-def ask(content: bytes, frames: list[HeldOutFrame], resize: str, runtime: str, *, title: str) -> Answers:
-    """Run a model on frames, each decoded and scaled as the phone does it.
-
-    Args:
-        content: A classifier with embedded labels that gives probabilities.
-        frames: At least one.
-        resize: See `model_input.to_model_input`.
-        runtime: One of `RUNTIMES`.
-        title: For the progress bar.
-
-    Raises:
-        PipelineError: If the runtime is not installed, or does not know that `resize`.
-    """
-    pictures = [map(_decoded, [frame]) for frame in frames]  # each is read and decoded when its turn comes
-    open_one = partial(open_classifier, content, runtime=runtime, resize=resize)
-    return Answers(read_outputs(content), np.concatenate(classify(pictures, open_one, title=title, unit="frame")))
-
-
-def predictions_of(
-    frames: list[HeldOutFrame], labels: tuple[str, ...], probabilities: npt.NDArray[np.float32]
-) -> Predictions:
-    """Return what the first head says, beside what the frames show.
-
-    Args:
-        frames: At least one.
-        labels: In the order of the head's output.
-        probabilities: float32 [num_frames, num_labels].
-    """
-    return Predictions(
-        labels=labels,
-        takes=tuple(frame.take for frame in frames),
-        frame_ids=tuple(frame.frame_id for frame in frames),
-        actual=np.array([labels.index(frame.label) for frame in frames]),
-        probabilities=probabilities,
-    )
 
 
 def further_figures(
@@ -251,10 +136,6 @@ def further_figures(
             "test": test,
         }
     return {"heads": found} if found else {}
-
-
-def _decoded(frame: HeldOutFrame) -> npt.NDArray[np.uint8]:
-    return decode_jpeg(frame.image)
 
 
 def _agreement_of_runtimes(

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from pipeline.config.evaluate import EvaluateStage
 from pipeline.errors import InputError, PipelineError
-from pipeline.evaluate import evaluate, held_out_frames
+from pipeline.evaluate import evaluate
 from pipeline.files import layout, sha256_of_file, write_bytes
 from pipeline.frames import check_parts
+from pipeline.heads.held_out import held_out_frames
 from pipeline.images.codec import decode_jpeg, encode_jpeg
 from pipeline.per_take.augment import augment_take
 from pipeline.per_take.bottlenecks import FeatureExtractor

@@ -14,10 +14,11 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from pipeline.config.evaluate import EvaluateConfig, EvaluateStage
 from pipeline.errors import PipelineError
-from pipeline.evaluate import ask, evaluate, held_out_frames, predictions_of, spread
+from pipeline.evaluate import evaluate, spread
 from pipeline.files import layout, sha256_of_file, write_bytes, write_text
 from pipeline.heads.classifier import classifier
 from pipeline.heads.head_file import Head, to_bytes
+from pipeline.heads.held_out import ask, held_out_frames, predictions_of
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.interpreter import Model
@@ -140,7 +141,7 @@ def test_the_metrics_tell_whether_the_runtimes_agree(
         opened.append(runtime)
         return open_classifier(content, runtime=runtime, resize=resize)
 
-    monkeypatch.setattr("pipeline.evaluate.open_classifier", recording)
+    monkeypatch.setattr("pipeline.heads.held_out.open_classifier", recording)
     tiny_project.make()
     write_model("float32")
     evaluate(EvaluateStage("float32", "stretch", tiny_project.BACKBONE.name, replace(CONFIG, runtime=runtime)))

@@ -321,10 +321,17 @@ def test_with_a_tuned_backbone_nothing_is_held_out(project: Path) -> None:
         assert (folder / f"{name}.safetensors").read_bytes() == (folder / f"held_out/{name}.safetensors").read_bytes()
 
 
-def test_a_tuned_backbone_needs_train_takes_of_each_label(project: Path) -> None:
-    table("cup/*,shade,dark", "rote Möhre/validation.mp4,shade,light", "rote Möhre/test.mp4,shade,light")
-    with pytest.raises(InputError, match=r"(?s)label 'light' without a take for training.*name takes of it"):
+def test_each_label_needs_a_take_to_hold_out(project: Path) -> None:
+    rows = ("cup/*,shade,dark", "rote Möhre/train.mp4,shade,light")
+    table(*rows)
+    with pytest.raises(InputError, match=r"(?s)label 'light' has 1 take\(s\)\n.*name more takes in data/labels.csv"):
+        multihead(stage({"shade": "one"}))
+    table(*rows, "rote Möhre/validation.mp4,shade,light")
+    with pytest.raises(InputError, match=r"label 'light' has 2 take\(s\), and none for test"):
         multihead(stage({"shade": "one"}, mode="finetune"))
+    table("rote Möhre/*,parts,_none", "cup/test.mp4,parts,rim", "cup/train.mp4,parts,rim", "cup/train.mp4,parts,leaf")
+    with pytest.raises(InputError, match=r"label 'yes' of `leaf` has 1 take\(s\)"):
+        multihead(stage({"parts": "many"}))
 
 
 def test_without_heads_there_is_nothing_to_do(project: Path) -> None:

@@ -11,8 +11,9 @@ from PIL import Image
 
 from pipeline.config.evaluate import EvaluateStage
 from pipeline.errors import PipelineError
-from pipeline.evaluate import evaluate, held_out_frames
+from pipeline.evaluate import evaluate
 from pipeline.files import layout, write_bytes
+from pipeline.heads.held_out import held_out_frames
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.flatbuffer import read_model
 from pipeline.litert.flatbuffer import write_model as packed

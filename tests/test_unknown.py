@@ -21,11 +21,11 @@ from pipeline.config.unknown import UnknownConfig
 from pipeline.crossval import crossval
 from pipeline.deploy import deploy
 from pipeline.errors import ConfigurationError, InputError
-from pipeline.evaluate import held_out_frames
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.heads.classifier import classifier
 from pipeline.heads.crossvalidation import cross_validate
 from pipeline.heads.head_file import Head, read_head, to_bytes
+from pipeline.heads.held_out import held_out_frames
 from pipeline.heads.inputs import learned_rows
 from pipeline.heads.training import train_head
 from pipeline.heads.weighing import output_weights, row_weights

@@ -24,8 +24,8 @@ class GateConfig:
             limit.
         max_accuracy_drop: Accuracy of float32 minus this model's, -1 to 1; null is no limit.
         min_agreement_with_float32: Share of test frames on which both say the same, 0 to 1; null is no limit.
-        min_agreement_with_litert: Share of test frames on which `evaluate.runtime` says what LiteRT says on this machine,
-            0 to 1, such as with `arm64`; null is no limit.
+        min_agreement_with_litert: Share of test frames on which `evaluate.runtime` (`arm64`, say) and LiteRT on this
+            machine say the same, 0 to 1; null is no limit.
         max_size_bytes: Bytes of model.tflite; null is no limit.
         max_latency_ms_p50: Milliseconds, median of one picture, as the stage `measure` found it on this machine
             (not on the phone); null is no limit.

@@ -1,6 +1,6 @@
 """Trains and scores a further head: another question about the takes, on the bottlenecks that are there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ from pipeline.metrics.unknown import figures_of
 from pipeline.takes.answers import Answers
 from pipeline.takes.lookalikes import without_lookalikes
 from pipeline.takes.rows import Rows
-from pipeline.takes.splits import TRAIN
+from pipeline.takes.splits import TEST, TRAIN
 
 THRESHOLD_OF_MANY = 0.5  # where `says_yes_or_no` has put it
 
@@ -74,10 +74,14 @@ def train_further(rows: Rows, kind: str, answers: Answers, settings: Settings, *
     if kind == ONE:
         return _of_one(relabelled(rows, answers), settings, title)
     labels = sorted({label for found in answers.values() for label in found})
-    return _of_many({label: yes_or_no(rows, answers, label) for label in labels}, answers, settings, title)
+    rows_of = {label: yes_or_no(rows, answers, label) for label in labels}
+    for label, of_label in rows_of.items():
+        _refuse_few_takes(of_label, (YES,), settings.training.mode, of=f" of `{label}`")
+    return _of_many(rows_of, answers, settings, title)
 
 
 def _of_one(rows: Rows, settings: Settings, title: str) -> FurtherHead:
+    _refuse_few_takes(rows, rows.labels, settings.training.mode)
     kept, lookalikes = without_lookalikes(rows)
     held_out, final = _trained(kept, settings, title)
     if settings.training.mode != HEAD:
@@ -117,8 +121,6 @@ def side_by_side(labels: tuple[str, ...], heads: tuple[Head, ...]) -> Head:
 
 def _trained(rows: Rows, settings: Settings, title: str, *, says_yes_or_no: bool = False) -> tuple[Head, Head]:
     """Return a head that has not seen the test takes, and the one that is shipped."""
-    if settings.training.mode != HEAD:
-        _refuse_no_train_takes(rows)
     trained = partial(
         train_head,
         config=settings.training,
@@ -131,14 +133,20 @@ def _trained(rows: Rows, settings: Settings, title: str, *, says_yes_or_no: bool
     return held_out, trained(rows).head if is_final else held_out
 
 
-def _refuse_no_train_takes(rows: Rows) -> None:
-    """Raise InputError if a label has no train take: where the backbone has learned from them, no others can stay."""
-    for label in rows.labels:
-        if not any(unit.label == label and unit.part == TRAIN for unit in rows.units):
+def _refuse_few_takes(rows: Rows, labels: Sequence[str], mode: str, *, of: str = "") -> None:
+    """Raise InputError unless each label has a take to hold out beside one to train on.
+
+    Where the backbone has learned from train takes, these are one for training and one for testing.
+    """
+    for label in labels:
+        parts = [unit.part for unit in rows.units if unit.label == label]
+        lacking = [part for part in (TRAIN, TEST) if part not in parts] if mode != HEAD else []
+        if len(parts) < 2 or lacking:
+            part = f" for {' and '.join(lacking)}" if lacking else ""
             raise InputError(
-                found=f"label '{label}' without a take for training",
-                expected="a take of each label of a head in data/splits.csv's part `train`",
-                remedy=f"name takes of it in {LABELS} that are for training",
+                found=f"label '{label}'{of} has {len(parts)} take(s){part and f', and none{part}'}",
+                expected="a take to hold out beside one to train on (with mode: finetune in the parts test and train)",
+                remedy=f"name more takes in {LABELS}, or film some",
             )
 
 
