@@ -12,8 +12,9 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from pipeline.config.application import run_stage
@@ -35,35 +36,42 @@ def multihead(config: MultiheadStage) -> None:
     takes = read_takes(layout.SPLITS)
     answers = read_answers(layout.LABELS, config.heads, [take.full_name for take in takes])
     settings = Settings(config.training, config.unknown, config.crossval)
-    models, plots, known = (
-        layout.further_heads(config.scheme),
-        layout.further_plots(config.scheme),
-        _known(config.scheme),
-    )
-    found, rows = dict[str, Any](), None
+    known, found, rows = _known(config.scheme), dict[str, Any](), None
+    models, plots = layout.further_heads(config.scheme), layout.further_plots(config.scheme)
     with staged(plots) as new_plots, staged(models) as new_models:
         for name, kind in config.heads.items():
             rows = rows or _rows(config, takes)  # of hundreds of megabytes, so only if somebody asks
-            title, files = f"{STAGE}@{config.scheme} {name}", (f"{name}.safetensors", f"held_out/{name}.safetensors")
             key = _key(rows, kind, answers[name], settings)
             if known.get(name, {}).get("key") == key:
-                for new, old, file in [
-                    *((new_models, models, file) for file in files),
-                    (new_plots, plots, f"{name}.csv"),
-                ]:
-                    (new / file).parent.mkdir(exist_ok=True)
-                    shutil.copyfile(old / file, new / file)
+                _copy(models, new_models, _heads_of(name))
+                _copy(plots, new_plots, [_table_of(name)])
                 found[name] = known[name]
                 continue
+            title = f"{STAGE}@{config.scheme} {name}"
             trained = train_further(rows, kind, answers[name], settings, title=title)
-            for file, head in zip(files, (trained.final, trained.held_out), strict=True):
+            for file, head in zip(_heads_of(name), (trained.final, trained.held_out), strict=True):
                 write_bytes(new_models / file, to_bytes(head))
-            write_text(new_plots / f"{name}.csv", trained.predictions.to_csv(index=False, lineterminator="\n"))
+            write_text(new_plots / _table_of(name), trained.predictions.to_csv(index=False, lineterminator="\n"))
             found[name] = {"kind": kind, "key": key, "answers": answers[name], "figures": trained.figures}
             sys.stderr.write(f"{title}: {_told(trained.figures)}\n")
-        write_text(new_models / "index.json", json.dumps({"heads": list(config.heads)}) + "\n")
-        write_text(new_plots / "index.json", json.dumps({"heads": list(config.heads)}) + "\n")
+        for folder in (new_models, new_plots):  # without a head there would be nothing in them
+            write_text(folder / "index.json", json.dumps({"heads": list(config.heads)}) + "\n")
     write_text(layout.further_figures(config.scheme), json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+
+
+def _heads_of(name: str) -> tuple[str, str]:
+    """Return the files of the head that is shipped, and of one that has never seen the test takes."""
+    return f"{name}.safetensors", f"held_out/{name}.safetensors"
+
+
+def _table_of(name: str) -> str:
+    return f"{name}.csv"
+
+
+def _copy(source: Path, target: Path, files: Iterable[str]) -> None:
+    for file in files:
+        (target / file).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / file, target / file)
 
 
 def _rows(config: MultiheadStage, takes: list[Take]) -> Rows:
@@ -78,8 +86,12 @@ def _known(scheme: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     models, plots = layout.further_heads(scheme), layout.further_plots(scheme)
-    files = ((models, "{}.safetensors"), (models, "held_out/{}.safetensors"), (plots, "{}.csv"))
-    return {name: one for name, one in found.items() if all((at / file.format(name)).is_file() for at, file in files)}
+
+    def is_whole(name: str) -> bool:
+        paths = [*(models / file for file in _heads_of(name)), plots / _table_of(name)]
+        return all(path.is_file() for path in paths)
+
+    return {name: one for name, one in found.items() if is_whole(name)}
 
 
 def _key(rows: Rows, kind: str, answers: Answers, settings: Settings) -> str:

@@ -204,7 +204,10 @@ def test_a_label_without_a_take_to_train_on_is_refused(project: Path) -> None:
     with pytest.raises(InputError, match="label 'light' without a single frame to train on"):
         multihead(stage({"shade": "one"}))
     table("cup/*,parts,rim", "rote Möhre/test.mp4,parts,_none")
-    with pytest.raises(InputError, match=r"(?s)label 'rim': label 'no' without.*true of, and others that it is not"):
+    with pytest.raises(InputError, match=r"(?s)label 'rim' without.* is a no\n.*true of, and others that it is not"):
+        multihead(replace(stage({"parts": "many"}), unknown=tiny_project.OFF))
+    table("cup/*,parts,rim", "rote Möhre/*,parts,rim")
+    with pytest.raises(InputError, match="that is a no"):
         multihead(replace(stage({"parts": "many"}), unknown=tiny_project.OFF))
 
 

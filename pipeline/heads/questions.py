@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.errors import InputError
+from pipeline.files.layout import LABELS
 from pipeline.takes.answers import Answers
 from pipeline.takes.lookalikes import without_lookalikes
 from pipeline.takes.rows import Rows, refuse_absent_labels
@@ -33,7 +34,9 @@ def relabelled(rows: Rows, answers: Answers) -> Rows:
             return answers[take][0] if answers[take] else NONE
         return NONE if label == NONE else None
 
-    return _under(rows, label_of)
+    found = _under(rows, label_of)
+    refuse_absent_labels(found)
+    return found
 
 
 def yes_or_no(rows: Rows, answers: Answers, wanted: str) -> Rows:
@@ -55,15 +58,23 @@ def yes_or_no(rows: Rows, answers: Answers, wanted: str) -> Rows:
             return YES if wanted in answers[take] else _NO
         return NONE if label == NONE else None
 
-    try:
-        with_others, _ = without_lookalikes(_under(rows, label_of))
-        return _under(with_others, lambda _, label: _NO if label == NONE else label)
-    except InputError as error:
+    with_others, _ = without_lookalikes(_under(rows, label_of))
+    found = _under(with_others, lambda _, label: _NO if label == NONE else label)
+    lacking = [label for label in (_NO, YES) if not _are_trained_on(found, label)]
+    if lacking:
         raise InputError(
-            found=f"label '{wanted}': {error.found}",
+            found=f"label '{wanted}' without a frame to train on that is a {lacking[0]}",
             expected="takes to train on that it is true of, and others that it is not",
-            remedy=error.remedy,
-        ) from error
+            remedy=f"name some in {LABELS}",
+        )
+    return found
+
+
+def _are_trained_on(rows: Rows, label: str) -> bool:
+    """Tell whether a label has frames to train on."""
+    if label not in rows.labels:
+        return False
+    return bool((rows.are_for_training & (rows.label_indices == rows.labels.index(label))).any())
 
 
 def _under(rows: Rows, label_of: Callable[[str, str], str | None]) -> Rows:
@@ -75,12 +86,10 @@ def _under(rows: Rows, label_of: Callable[[str, str], str | None]) -> Rows:
     number_of = {label: number for number, label in enumerate([*labels, NONE])}
     kept = rows.only(rows.of_units(left))
     unit_indices = np.searchsorted(left, kept.unit_indices)
-    found = replace(
+    return replace(
         kept,
         labels=labels,
         units=units,
         unit_indices=unit_indices,
         label_indices=np.array([number_of[unit.label] for unit in units], np.int64)[unit_indices],
     )
-    refuse_absent_labels(found)
-    return found
