@@ -1,0 +1,134 @@
+"""Operators of Core ML's programs (MIL) in numpy, as its reference defines them.
+
+https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.ops.defs.html says what each takes; the names
+of arguments are its own. Arrays are float32, pictures [1, channels, height, width].
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+
+def _conv(
+    x: Floats,
+    weight: Floats,
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    groups: int,
+    pad: Sequence[int],
+    bias: Floats | None = None,
+    **_: Any,
+) -> Floats:
+    num_outputs, num_inputs, *kernel = weight.shape
+    result: Any = 0.0
+    for row, column, part in _taps(_padded(x, pad, 0), kernel, strides, dilations):
+        _, _, height, width = part.shape
+        pixels = part.reshape(groups, num_inputs, -1)
+        factors = weight[:, :, row, column].reshape(groups, num_outputs // groups, num_inputs)
+        result = result + (factors * pixels if num_inputs == 1 else factors @ pixels)
+    found: Floats = result.reshape(1, num_outputs, height, width)
+    return found if bias is None else found + bias.reshape(1, -1, 1, 1)
+
+
+def _max_pool(
+    x: Floats, kernel_sizes: Sequence[int], strides: Sequence[int], pad: Sequence[int], **_: Any
+) -> Floats:
+    parts = [part for _, _, part in _taps(_padded(x, pad, -np.inf), kernel_sizes, strides)]
+    found: Floats = np.maximum.reduce(parts)
+    return found
+
+
+def _avg_pool(
+    x: Floats,
+    kernel_sizes: Sequence[int],
+    strides: Sequence[int],
+    pad: Sequence[int],
+    exclude_padding_from_average: bool,
+    **_: Any,
+) -> Floats:
+    ones = _padded(np.ones_like(x), pad, 0 if exclude_padding_from_average else 1)
+    sums, counts = (
+        sum(part for _, _, part in _taps(values, kernel_sizes, strides)) for values in (_padded(x, pad, 0), ones)
+    )
+    found: Floats = sums / counts
+    return found
+
+
+def _padded(x: Floats, pad: Sequence[int], value: float) -> Floats:
+    top, bottom, left, right = (int(number) for number in pad)
+    return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=value)
+
+
+def _taps(
+    padded: Floats, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int] = (1, 1)
+) -> Iterator[tuple[int, int, Floats]]:
+    """Yield for each place in a kernel the pixels that it meets."""
+    lengths = [
+        (size - (length - 1) * dilation - 1) // stride + 1
+        for size, length, stride, dilation in zip(padded.shape[2:], kernel, strides, dilations, strict=True)
+    ]
+    for row, column in itertools.product(*map(range, kernel)):
+        top, left = row * dilations[0], column * dilations[1]
+        rows = slice(top, top + (lengths[0] - 1) * strides[0] + 1, strides[0])
+        columns = slice(left, left + (lengths[1] - 1) * strides[1] + 1, strides[1])
+        yield row, column, padded[:, :, rows, columns]
+
+
+def _linear(x: Floats, weight: Floats, bias: Floats | None = None, **_: Any) -> Floats:
+    found: Floats = x @ weight.T
+    return found if bias is None else found + bias
+
+
+def _softmax(x: Floats, axis: int, **_: Any) -> Floats:
+    exponentials = np.exp(x - x.max(axis, keepdims=True))
+    found: Floats = exponentials / exponentials.sum(axis, keepdims=True)
+    return found
+
+
+def _gelu(x: Floats, mode: str, **_: Any) -> Floats:
+    if mode == "EXACT":
+        from scipy.special import erf  # noqa: PLC0415 - a tenth of a second, for few networks
+
+        found: Floats = x * (0.5 + 0.5 * erf(x / math.sqrt(2)))
+        return found
+    return x * np.float32(0.5) * (1 + np.tanh(np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)))
+
+
+def _layer_norm(
+    x: Floats, axes: Sequence[int], epsilon: float, gamma: Floats | None = None, beta: Floats | None = None, **_: Any
+) -> Floats:
+    along = tuple(int(axis) for axis in axes)
+    centred = x - x.mean(along, keepdims=True)
+    found: Floats = centred / np.sqrt((centred**2).mean(along, keepdims=True) + epsilon)
+    shape = [size if axis in {one % x.ndim for one in along} else 1 for axis, size in enumerate(x.shape)]
+    for factor, add in ((gamma, False), (beta, True)):
+        if factor is not None:
+            found = found + factor.reshape(shape) if add else found * factor.reshape(shape)
+    return found
+
+
+def _batch_norm(
+    x: Floats,
+    mean: Floats,
+    variance: Floats,
+    epsilon: float,
+    gamma: Floats | None = None,
+    beta: Floats | None = None,
+    **_: Any,
+) -> Floats:
+    shape = (1, -1, *(1,) * (x.ndim - 2))
+    found: Floats = (x - mean.reshape(shape)) / np.sqrt(variance.reshape(shape) + epsilon)
+    found = found if gamma is None else found * gamma.reshape(shape)
+    return found if beta is None else found + beta.reshape(shape)
+
+
+def _pad(x: Floats, pad: Sequence[int], mode: str, constant_val: float, **_: Any) -> Floats:
+    del mode  # the translation makes no other than `constant`
+    pairs = [(int(before), int(behind)) for before, behind in itertools.batched_pairs(pad)]
+    return np.pad(x, [(0, 0)] * (x.ndim - len(pairs)) + pairs, constant_values=constant_val)

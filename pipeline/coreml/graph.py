@@ -1,0 +1,107 @@
+"""A .tflite classifier's graph as what the translation to Core ML needs: constants as arrays, and operators in order."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import ModelError
+from pipeline.litert.flatbuffer import (
+    EVERY_PROBABILITY_NAME,
+    num_backbone_operators,
+    operator_name,
+    read_model,
+    tensor_type_name,
+)
+from pipeline.litert.unused import drop_unused
+
+_DTYPES = {"FLOAT32": "<f4", "INT32": "<i4", "INT64": "<i8"}
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator.
+
+    Attributes:
+        kind: LiteRT's name of it, such as `CONV_2D`.
+        position: In the graph, from 0.
+        inputs: Indices of tensors; -1 is an optional one that is not there.
+        output: Index of the tensor that it makes.
+        options: The schema's object, such as `Conv2DOptionsT`; None for an operator without.
+        is_head: Whether it belongs to the head that the stage `assemble` put there.
+    """
+
+    kind: str
+    position: int
+    inputs: tuple[int, ...]
+    output: int
+    options: Any
+    is_head: bool
+
+    @property
+    def name(self) -> str:
+        """Return a name that no other operator of the graph has."""
+        return f"{'head_' if self.is_head else ''}{self.kind.lower()}_{self.position}"
+
+
+class Graph:
+    """A graph with one input and one output, whose shapes are all known.
+
+    Attributes:
+        nodes: Its operators, in an order in which they can run.
+        constants: What tensors always hold, by index, in LiteRT's layout; float32, int32 or int64.
+        shapes: Of all tensors, by index, in LiteRT's layout: pictures are [1, height, width, channels].
+        image: Index of the input.
+        output: Index of the probabilities.
+        has_none: Whether the last of the probabilities is that of none of the labels. In the file a slice leaves it
+            out; here it is kept.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        """Read a .tflite file.
+
+        Raises:
+            ModelError: If it is no TensorFlow Lite model of one graph, or a tensor is of another type than float32.
+        """
+        model = read_model(content)
+        graph = model.subgraphs[0]
+        num_before_head = num_backbone_operators(model)
+        every = [index for index, tensor in enumerate(graph.tensors) if tensor.name == EVERY_PROBABILITY_NAME]
+        self.has_none = bool(every) and num_before_head < len(graph.operators)
+        if self.has_none:
+            graph.outputs = every
+            model.signatureDefs = []
+            drop_unused(model)
+        self.image, self.output = int(graph.inputs[0]), int(graph.outputs[0])
+        self.nodes = list(_nodes(model, num_before_head))
+        self.shapes = {index: _shape(tensor) for index, tensor in enumerate(graph.tensors)}
+        self.constants = dict(_constants(model, self.shapes))
+
+
+def _nodes(model: Any, num_before_head: int) -> Iterator[Node]:
+    for position, operator in enumerate(model.subgraphs[0].operators):
+        inputs = tuple(int(index) for index in operator.inputs)
+        is_head = position >= num_before_head
+        output = int(operator.outputs[0])
+        yield Node(operator_name(model, operator), position, inputs, output, operator.builtinOptions, is_head)
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    return () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
+
+
+def _constants(model: Any, shapes: dict[int, tuple[int, ...]]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    for index, tensor in enumerate(model.subgraphs[0].tensors):
+        data = model.buffers[tensor.buffer].data
+        if data is None or not len(data):
+            continue
+        kind = tensor_type_name(tensor)
+        if kind not in _DTYPES:
+            raise ModelError(
+                found=f"a constant of {kind} numbers, {tensor.name.decode()!r}, in the graph for Core ML",
+                expected="a model whose numbers are all float32",
+                remedy="list float32 under `quantization` in params.yaml and run `dvc repro`, which makes one",
+            )
+        yield index, np.asarray(data, np.uint8).view(_DTYPES[kind]).reshape(shapes[index])
