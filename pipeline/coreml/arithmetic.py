@@ -100,19 +100,6 @@ def _gelu(x: Floats, mode: str, **_: Any) -> Floats:
     return x * np.float32(0.5) * (1 + np.tanh(np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)))
 
 
-def _layer_norm(
-    x: Floats, axes: Sequence[int], epsilon: float, gamma: Floats | None = None, beta: Floats | None = None, **_: Any
-) -> Floats:
-    along = tuple(int(axis) for axis in axes)
-    centred = x - x.mean(along, keepdims=True)
-    found: Floats = centred / np.sqrt((centred**2).mean(along, keepdims=True) + epsilon)
-    shape = [size if axis in {one % x.ndim for one in along} else 1 for axis, size in enumerate(x.shape)]
-    for factor, add in ((gamma, False), (beta, True)):
-        if factor is not None:
-            found = found + factor.reshape(shape) if add else found * factor.reshape(shape)
-    return found
-
-
 def _batch_norm(
     x: Floats,
     mean: Floats,
@@ -128,7 +115,69 @@ def _batch_norm(
     return found if beta is None else found + beta.reshape(shape)
 
 
-def _pad(x: Floats, pad: Sequence[int], mode: str, constant_val: float, **_: Any) -> Floats:
-    del mode  # the translation makes no other than `constant`
-    pairs = [(int(before), int(behind)) for before, behind in itertools.batched_pairs(pad)]
-    return np.pad(x, [(0, 0)] * (x.ndim - len(pairs)) + pairs, constant_values=constant_val)
+def _pad(x: Floats, pad: Sequence[int], constant_val: float, **_: Any) -> Floats:
+    pairs = np.asarray(pad).reshape(-1, 2)  # of the last dimensions
+    return np.pad(x, [(0, 0)] * (x.ndim - len(pairs)) + [tuple(pair) for pair in pairs], constant_values=constant_val)
+
+
+def _slice_by_index(x: Floats, begin: Sequence[int], end: Sequence[int], stride: Sequence[int], **_: Any) -> Floats:
+    return x[tuple(slice(*part) for part in zip(begin, end, stride, strict=True))]
+
+
+def _slice_by_size(x: Floats, begin: Sequence[int], size: Sequence[int], **_: Any) -> Floats:
+    return x[tuple(slice(first, first + length) for first, length in zip(begin, size, strict=True))]
+
+
+def _reduction(reduce: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x, axes, keep_dims, **_: reduce(x, axis=tuple(map(int, axes)), keepdims=bool(keep_dims))
+
+
+def _sigmoid(x: Floats) -> Floats:
+    return np.float32(1) / (1 + np.exp(-x))
+
+
+# What takes no argument but numbers.
+_OF_ONE: Mapping[str, Callable[[Any], Any]] = {
+    "abs": np.abs,
+    "cast": lambda x: x,  # the type of its output says what it becomes
+    "exp": np.exp,
+    "relu": lambda x: np.maximum(x, 0),
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "sigmoid": _sigmoid,
+    "silu": lambda x: x * _sigmoid(x),
+    "sqrt": np.sqrt,
+    "square": np.square,
+    "tanh": np.tanh,
+}
+_OF_TWO: Mapping[str, Callable[[Any, Any], Any]] = {
+    "add": np.add,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "mul": np.multiply,
+    "real_div": np.divide,
+    "sub": np.subtract,
+}
+OPERATORS: Mapping[str, Callable[..., Any]] = {
+    **{name: lambda x, compute=compute, **_: compute(x) for name, compute in _OF_ONE.items()},
+    **{name: lambda x, y, compute=compute, **_: compute(x, y) for name, compute in _OF_TWO.items()},
+    "avg_pool": _avg_pool,
+    "batch_norm": _batch_norm,
+    "clip": lambda x, alpha, beta, **_: np.clip(x, alpha, beta),
+    "concat": lambda values, axis, **_: np.concatenate(values, axis),
+    "conv": _conv,
+    "gelu": _gelu,
+    "leaky_relu": lambda x, alpha, **_: np.where(x < 0, x * alpha, x),
+    "linear": _linear,
+    "max_pool": _max_pool,
+    "pad": _pad,
+    "reduce_max": _reduction(np.max),
+    "reduce_mean": _reduction(np.mean),
+    "reduce_min": _reduction(np.min),
+    "reduce_sum": _reduction(np.sum),
+    "reshape": lambda x, shape, **_: x.reshape(shape),
+    "rsqrt": lambda x, epsilon, **_: 1 / np.sqrt(x + epsilon),
+    "slice_by_index": _slice_by_index,
+    "slice_by_size": _slice_by_size,
+    "softmax": _softmax,
+    "transpose": lambda x, perm, **_: x.transpose(perm),
+}

@@ -8,14 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ModelError
-from pipeline.litert.flatbuffer import (
-    EVERY_PROBABILITY_NAME,
-    num_backbone_operators,
-    operator_name,
-    read_model,
-    tensor_type_name,
-)
-from pipeline.litert.unused import drop_unused
+from pipeline.litert.flatbuffer import LOGITS_NAME, operator_name, read_model, tensor_type_name
 
 _DTYPES = {"FLOAT32": "<f4", "INT32": "<i4", "INT64": "<i8"}
 
@@ -30,7 +23,7 @@ class Node:
         inputs: Indices of tensors; -1 is an optional one that is not there.
         output: Index of the tensor that it makes.
         options: The schema's object, such as `Conv2DOptionsT`; None for an operator without.
-        is_head: Whether it belongs to the head that the stage `assemble` put there.
+        is_head: Whether it makes the logits, by the name that the stage `assemble` gives these.
     """
 
     kind: str
@@ -55,8 +48,6 @@ class Graph:
         shapes: Of all tensors, by index, in LiteRT's layout: pictures are [1, height, width, channels].
         image: Index of the input.
         output: Index of the probabilities.
-        has_none: Whether the last of the probabilities is that of none of the labels. In the file a slice leaves it
-            out; here it is kept.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -67,24 +58,17 @@ class Graph:
         """
         model = read_model(content)
         graph = model.subgraphs[0]
-        num_before_head = num_backbone_operators(model)
-        every = [index for index, tensor in enumerate(graph.tensors) if tensor.name == EVERY_PROBABILITY_NAME]
-        self.has_none = bool(every) and num_before_head < len(graph.operators)
-        if self.has_none:
-            graph.outputs = every
-            model.signatureDefs = []
-            drop_unused(model)
         self.image, self.output = int(graph.inputs[0]), int(graph.outputs[0])
-        self.nodes = list(_nodes(model, num_before_head))
+        self.nodes = list(_nodes(model))
         self.shapes = {index: _shape(tensor) for index, tensor in enumerate(graph.tensors)}
         self.constants = dict(_constants(model, self.shapes))
 
 
-def _nodes(model: Any, num_before_head: int) -> Iterator[Node]:
+def _nodes(model: Any) -> Iterator[Node]:
     for position, operator in enumerate(model.subgraphs[0].operators):
         inputs = tuple(int(index) for index in operator.inputs)
-        is_head = position >= num_before_head
         output = int(operator.outputs[0])
+        is_head = model.subgraphs[0].tensors[output].name == LOGITS_NAME
         yield Node(operator_name(model, operator), position, inputs, output, operator.builtinOptions, is_head)
 
 
