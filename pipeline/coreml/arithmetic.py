@@ -36,9 +36,7 @@ def _conv(
     return found if bias is None else found + bias.reshape(1, -1, 1, 1)
 
 
-def _max_pool(
-    x: Floats, kernel_sizes: Sequence[int], strides: Sequence[int], pad: Sequence[int], **_: Any
-) -> Floats:
+def _max_pool(x: Floats, kernel_sizes: Sequence[int], strides: Sequence[int], pad: Sequence[int], **_: Any) -> Floats:
     parts = [part for _, _, part in _taps(_padded(x, pad, -np.inf), kernel_sizes, strides)]
     found: Floats = np.maximum.reduce(parts)
     return found
@@ -53,10 +51,11 @@ def _avg_pool(
     **_: Any,
 ) -> Floats:
     ones = _padded(np.ones_like(x), pad, 0 if exclude_padding_from_average else 1)
-    sums, counts = (
-        sum(part for _, _, part in _taps(values, kernel_sizes, strides)) for values in (_padded(x, pad, 0), ones)
-    )
-    found: Floats = sums / counts
+    return _sums(_padded(x, pad, 0), kernel_sizes, strides) / _sums(ones, kernel_sizes, strides)
+
+
+def _sums(padded: Floats, kernel: Sequence[int], strides: Sequence[int]) -> Floats:
+    found: Floats = np.sum([part for _, _, part in _taps(padded, kernel, strides)], 0)
     return found
 
 
@@ -95,9 +94,10 @@ def _gelu(x: Floats, mode: str, **_: Any) -> Floats:
     if mode == "EXACT":
         from scipy.special import erf  # noqa: PLC0415 - a tenth of a second, for few networks
 
-        found: Floats = x * (0.5 + 0.5 * erf(x / math.sqrt(2)))
-        return found
-    return x * np.float32(0.5) * (1 + np.tanh(np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)))
+        share = erf(x / math.sqrt(2))
+    else:
+        share = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+    return np.asarray(x * (1 + share) / 2, np.float32)
 
 
 def _batch_norm(
@@ -133,7 +133,7 @@ def _reduction(reduce: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _sigmoid(x: Floats) -> Floats:
-    return np.float32(1) / (1 + np.exp(-x))
+    return np.asarray(1 / (1 + np.exp(-x)), np.float32)
 
 
 # What takes no argument but numbers.

@@ -1,4 +1,4 @@
-"""A .tflite classifier's graph as what the translation to Core ML needs: constants as arrays, and operators in order."""
+"""A .tflite classifier's graph as the translation to Core ML needs it: constants as arrays, operators in order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from pipeline.errors import ModelError
 from pipeline.litert.flatbuffer import LOGITS_NAME, operator_name, read_model, tensor_type_name
+
+HEAD = "head_"  # so begins the name of what makes the logits
 
 _DTYPES = {"FLOAT32": "<f4", "INT32": "<i4", "INT64": "<i8"}
 
@@ -36,7 +38,7 @@ class Node:
     @property
     def name(self) -> str:
         """Return a name that no other operator of the graph has."""
-        return f"{'head_' if self.is_head else ''}{self.kind.lower()}_{self.position}"
+        return f"{HEAD if self.is_head else ''}{self.kind.lower()}_{self.position}"
 
 
 class Graph:

@@ -38,7 +38,6 @@ _REDUCTIONS = {"MEAN": "reduce_mean", "SUM": "reduce_sum", "REDUCE_MAX": "reduce
 _ACTIVATIONS = {
     schema.ActivationFunctionType.RELU: "relu",
     schema.ActivationFunctionType.RELU6: "relu6",
-    schema.ActivationFunctionType.TANH: "tanh",
 }
 
 
@@ -174,7 +173,9 @@ def _fully_connected(to: Translation, node: Node) -> Any:
         return to.mb.conv(x=to.value(node), weight=weights[:, :, None, None], bias=bias, name=node.name)
     rows = [math.prod(shape) // weights.shape[1], weights.shape[1]]
     x = reshaped(to.mb, to.value(node), shape, rows)
-    return reshaped(to.mb, to.mb.linear(x=x, weight=weights, bias=bias, name=node.name), [rows[0], len(weights)], output)
+    return reshaped(
+        to.mb, to.mb.linear(x=x, weight=weights, bias=bias, name=node.name), [rows[0], len(weights)], output
+    )
 
 
 def _pool(to: Translation, node: Node) -> Any:
@@ -215,7 +216,7 @@ def _rsqrt(to: Translation, node: Node) -> Any:
 
 
 def _hard_swish(to: Translation, node: Node) -> Any:
-    """x * relu6(x + 3) / 6, Howard et al., 2019, https://arxiv.org/abs/1905.02244."""
+    """Multiply x by relu6(x + 3) / 6: Howard et al., 2019, https://arxiv.org/abs/1905.02244."""
     x = to.value(node)
     gate = to.mb.mul(x=to.mb.relu6(x=to.mb.add(x=x, y=np.float32(3))), y=np.float32(1 / 6))
     return to.mb.mul(x=x, y=gate, name=node.name)

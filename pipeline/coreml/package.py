@@ -1,11 +1,12 @@
 """Builds a package of Core ML from a .tflite classifier, operator by operator, without TensorFlow."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.coreml.graph import Graph
+from pipeline.coreml.graph import HEAD, Graph
 from pipeline.coreml.library import coremltools
 from pipeline.coreml.operators import OPERATORS, Translation
 from pipeline.coreml.weights import PALETTE, Weights
@@ -14,6 +15,10 @@ from pipeline.processes.silence import silenced
 
 IMAGE, LABEL = "image", "classLabel"  # names of the input and of the output; Core ML's own for classifiers
 PROBABILITIES = f"{LABEL}_probs"  # as coremltools calls them
+
+# Layers with fewer weights stay float16: depthwise convolutions and the first ones are a fiftieth of a network's size,
+# and of its errors in 8 bits they make most, for each of their sums has few terms.
+_MIN_WEIGHTS_IN_8_BITS = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,9 @@ def save_package(path: Path, content: bytes, classes: Sequence[str], weights: We
     _refuse_unknown(graph)
     ct = coremltools()
     program = program_of(graph)
-    with silenced():  # it draws progress bars
+    # It draws progress bars, leaves its temporary folder to Python, which warns of it, and warns of layers with fewer
+    # different weights than a palette has places.
+    with silenced(), warnings.catch_warnings(action="ignore"):
         model = _converted(ct, program, graph, classes, weights)
         model = _compressed(ct, model, weights)
         _describe(model, about)
@@ -112,20 +119,18 @@ def _converted(ct: Any, program: Any, graph: Graph, classes: Sequence[str], weig
 
 
 def _compressed(ct: Any, model: Any, weights: Weights) -> Any:
-    """Store the weights of the backbone in 8 bits; the head's stay, as in every scheme."""
-    optimize = ct.optimize.coreml
+    """Store the weights of the backbone's large layers in 8 bits; the head's stay, as in every scheme."""
+    optimize, least = ct.optimize.coreml, {"weight_threshold": _MIN_WEIGHTS_IN_8_BITS}
     if weights.name == "int8":
-        compress, op = optimize.linear_quantize_weights, optimize.OpLinearQuantizerConfig(mode="linear_symmetric")
+        compress = optimize.linear_quantize_weights
+        op = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", **least)
     elif weights.name.startswith(PALETTE):
-        compress, op = optimize.palettize_weights, optimize.OpPalettizerConfig(mode="kmeans", nbits=8)
+        compress, op = optimize.palettize_weights, optimize.OpPalettizerConfig(mode="kmeans", nbits=8, **least)
     else:
         return model
-    heads = [name for name in _weighted(ct, model) if name.startswith("head_")]
+    weighted = optimize.get_weights_metadata(model, weight_threshold=0)
+    heads = [name for name in weighted if name.startswith(HEAD)]
     return compress(model, optimize.OptimizationConfig(op, op_name_configs=dict.fromkeys(heads)))
-
-
-def _weighted(ct: Any, model: Any) -> list[str]:
-    return list(ct.optimize.coreml.get_weights_metadata(model, weight_threshold=0))
 
 
 def _describe(model: Any, about: About) -> None:

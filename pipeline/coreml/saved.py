@@ -68,9 +68,10 @@ class SavedPackage:
         """
         values: dict[str, Any] = dict(self._constants)
         values[self._image] = picture.transpose(2, 0, 1)[np.newaxis].astype(np.float32)
-        for operator in self._steps:
-            result = OPERATORS[operator.op_type](**_arguments(operator, values))
-            values[operator.outputs[0].name] = _rounded(result, operator.outputs[0])
+        with np.errstate(over="ignore", invalid="ignore"):  # what leaves float16's range shows in the probabilities
+            for operator in self._steps:
+                result = OPERATORS[operator.op_type](**_arguments(operator, values))
+                values[operator.outputs[0].name] = _rounded(result, operator.outputs[0])
         probabilities: npt.NDArray[np.float32] = values[self._probabilities].reshape(-1).astype(np.float32)
         return probabilities
 

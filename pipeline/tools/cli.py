@@ -52,6 +52,7 @@ class AnyOf(ChoicesOf):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Take it as it is."""
+        del param, ctx
         return str(value)
 
 

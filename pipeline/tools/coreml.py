@@ -1,6 +1,8 @@
 """What `viewfinder coreml` does: a package for Core ML, proved against LiteRT before it takes its place."""
 
 import json
+import math
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -92,6 +94,7 @@ def coreml(folder: Path, weights_name: str, *, author: str, license_name: str, s
     classes = [*labels, NONE] if whole is not content else labels
     about = _about(labels, threshold, golden.manifest["input"]["resize"], source, weights)
     about |= {"author": author, "license": license_name, "version": sha256_of_bytes(content)[:_VERSION_DIGITS]}
+    sys.stderr.write(f"coreml: translating {source}\n")
     with staged(layout.COREML) as staging:
         path = staging / PACKAGE_NAME
         save_package(path, whole, classes, weights, About(**about))
@@ -114,7 +117,7 @@ def source_in(folder: Path) -> Path:
         raise ModelError(
             found=f"{shipped} has quantized numbers, or is missing",
             expected="a float32 model: Core ML has its own weights of 8 bits (--weights)",
-            remedy=f"run `viewfinder pretrained --scheme float32`, if {folder} is {layout.PRETRAINED}",
+            remedy="run `viewfinder pretrained --scheme float32`, if `viewfinder pretrained` made it",
         )
     if not reference.is_file():
         raise ModelError(
@@ -174,8 +177,9 @@ def table(proof: Proof) -> str:
 
 
 def to_json(proof: Proof) -> dict[str, Any]:
-    """Return what `--json` prints."""
-    return asdict(proof) | {"holds": proof.holds}
+    """Return what `--json` prints; JSON has no NaN, so that is null."""
+    is_nan = {name for name, value in asdict(proof).items() if isinstance(value, float) and math.isnan(value)}
+    return asdict(proof) | dict.fromkeys(is_nan) | {"holds": proof.holds}
 
 
 def refuse_broken(proof: Proof) -> None:
