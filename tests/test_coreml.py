@@ -27,9 +27,10 @@ from pipeline.errors import ConfigurationError, MissingPackageError, ModelError
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.litert.flatbuffer import write_model
 from pipeline.litert.golden import largest_factor
-from pipeline.litert.head import append_head, with_none
+from pipeline.litert.head import append_head
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import embed_labels
+from pipeline.litert.none_row import with_none
 from pipeline.litert.quantizer import quantize
 from pipeline.tools import coreml
 from pipeline.tools.cli import viewfinder
@@ -279,7 +280,7 @@ def start(*arguments):
 
 
 def metadata():
-    return SavedPackage(layout.COREML / coreml.PACKAGE_NAME).description.metadata
+    return SavedPackage(coreml.PACKAGE).description.metadata
 
 
 def test_the_deployed_float32_model_becomes_a_package(folder):
@@ -314,7 +315,7 @@ def test_a_quantized_deployed_model_gives_way_to_the_float32_one(folder):
     assert refused.exit_code == ModelError.exit_status
     told = "models/deployed/model.tflite is not float32, and models/classifiers/float32/model.tflite is missing"
     assert told in refused.stderr
-    assert not layout.COREML.exists()
+    assert not coreml.PACKAGE.parent.exists()
     deploy_tiny("float32")  # makes the float32 classifier, too
     deploy(scheme="int8")
     done = start("--json")
@@ -340,15 +341,15 @@ def test_without_golden_pictures_nothing_is_proved(folder):
 
 def test_a_package_that_answers_otherwise_replaces_nothing(folder, monkeypatch):
     deploy()
-    write_bytes(layout.COREML / "before", b"it")
+    write_bytes(coreml.PACKAGE.parent / "before", b"it")
     broken = {**arithmetic.OPERATORS, "relu6": lambda x, **_: x}
     monkeypatch.setattr(saved, "OPERATORS", broken)
     done = start("--weights", "float32", "--json")
     assert done.exit_code == ModelError.exit_status
     assert re.search(r"a package with float32 weights that answers as LiteRT does on \d of", done.stderr)
     assert json.loads(done.stdout)["holds"] is False
-    assert [path.name for path in layout.COREML.iterdir()] == ["before"]
-    assert [path.name for path in layout.COREML.parent.glob(".*")] == []
+    assert [path.name for path in coreml.PACKAGE.parent.iterdir()] == ["before"]
+    assert [path.name for path in coreml.PACKAGE.parent.parent.glob(".*")] == []
 
 
 @pytest.mark.parametrize(("factor", "num_same"), [(1.6, 8), (float("nan"), 8), (1.0, 7)])

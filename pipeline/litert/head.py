@@ -23,7 +23,6 @@ from pipeline.litert.flatbuffer import (
     write_model,
 )
 from pipeline.litert.operators import add_operator, add_reshape, add_tensor
-from pipeline.litert.unused import drop_unused
 
 FEATURES_NAME = b"features"
 
@@ -120,30 +119,6 @@ def features_of(content: bytes) -> bytes:
     del graph.operators[num_operators:], graph.tensors[first_of_head:]
     model.metadata = [entry for entry in model.metadata or [] if entry not in described]
     _set_output(model, FEATURES_NAME, features)
-    return write_model(model)
-
-
-def with_none(content: bytes) -> bytes | None:
-    """Let a classifier give also the probability that a picture shows none of its labels, behind those of the labels.
-
-    Args:
-        content: A .tflite file.
-
-    Returns:
-        A .tflite file without metadata for phones; None if the classifier's head knows nothing but its labels.
-
-    Raises:
-        ModelError: If it is no TensorFlow Lite model.
-    """
-    model = read_model(content)
-    graph = model.subgraphs[0]
-    of_head = graph.operators[num_backbone_operators(model) :]
-    made = [int(operator.outputs[0]) for operator in of_head]
-    every = [index for index in made if graph.tensors[index].name == EVERY_PROBABILITY_NAME]
-    if not every:
-        return None
-    graph.outputs, model.signatureDefs, model.metadata = every, [], []
-    drop_unused(model)
     return write_model(model)
 
 

@@ -18,17 +18,17 @@ from pipeline.coreml.weights import Weights, weights_of
 from pipeline.errors import ModelError
 from pipeline.files import layout, sha256_of_bytes
 from pipeline.litert.golden import largest_factor
-from pipeline.litert.head import with_none
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import read_labels, read_threshold
 from pipeline.litert.model_file import is_float32
+from pipeline.litert.none_row import with_none
 from pipeline.metrics.probabilities import named
 from pipeline.takes.splits import NONE
 from pipeline.takes.staging import staged
 from pipeline.tools.golden_folder import GoldenFolder, read_golden
 from pipeline.tools.tables import text_table
 
-PACKAGE_NAME = "Viewfinder.mlpackage"  # Xcode names the class after it
+PACKAGE = Path("models/coreml/Viewfinder.mlpackage")  # Xcode names the class after it
 
 # What an app tells Vision for each choice of `resize`: cases of VNImageCropAndScaleOption.
 VISION_OPTIONS = {"stretch": "scaleFill", "crop": "centerCrop", "pad": "scaleFit"}
@@ -95,8 +95,8 @@ def coreml(folder: Path, weights_name: str, *, author: str, license_name: str, s
     about = _about(labels, threshold, golden.manifest["input"]["resize"], source, weights)
     about |= {"author": author, "license": license_name, "version": sha256_of_bytes(content)[:_VERSION_DIGITS]}
     sys.stderr.write(f"coreml: translating {source}\n")
-    with staged(layout.COREML) as staging:
-        path = staging / PACKAGE_NAME
+    with staged(PACKAGE.parent) as staging:
+        path = staging / PACKAGE.name
         save_package(path, whole, classes, weights, About(**about))
         proof = proved(path, source, whole, golden, weights, threshold)
         show(proof)
@@ -145,7 +145,7 @@ def proved(
     found, expected = (np.array([run(picture) for picture in golden.pictures]) for run in (package, model))
     floor = golden.rule["floor"]
     return Proof(
-        package=str(layout.COREML / PACKAGE_NAME),
+        package=str(PACKAGE),
         source=str(source),
         weights=weights.name,
         ios=weights.ios,
