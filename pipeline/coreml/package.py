@@ -8,7 +8,8 @@ from typing import Any
 
 from pipeline.coreml.graph import HEAD, Graph
 from pipeline.coreml.library import coremltools
-from pipeline.coreml.operators import OPERATORS, Translation
+from pipeline.coreml.operators import OPERATORS
+from pipeline.coreml.translation import Translation
 from pipeline.coreml.weights import PALETTE, Weights
 from pipeline.errors import ModelError
 from pipeline.processes.silence import silenced
@@ -88,7 +89,7 @@ def program_of(graph: Graph) -> Any:
     def program(image: Any) -> Any:
         translation = Translation(Builder, graph, image)
         for node in graph.nodes:
-            translation.add(node)
+            translation.add(node, OPERATORS[node.kind])
         return translation.values[graph.output]
 
     return program
