@@ -7,6 +7,7 @@ command itself does; `test_core_ml_itself_answers_so` asks the real one where th
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -357,8 +358,10 @@ def test_a_proof_fails_by_its_factor_by_what_is_no_number_and_by_an_answer(facto
     proof = coreml.Proof("package", "source", "int8", 16, 3.5, 8, num_same, 0.1, factor, 1.5)
     assert coreml.to_json(proof)["holds"] is False
     assert json.loads(json.dumps(coreml.to_json(proof), allow_nan=False))["weights"] == "int8"
-    with pytest.raises(ModelError, match=r"a package with int8 weights(.|\n)*what was there stays"):
+    with pytest.raises(ModelError, match=r"a package with int8 weights(.|\n)*what was there stays(.|\n)*float16$"):
         coreml.refuse_broken(proof)
+    with pytest.raises(ModelError, match="choose --weights float32: activations may leave float16's range"):
+        coreml.refuse_broken(replace(proof, weights="float16"))
 
 
 @pytest.mark.slow

@@ -33,6 +33,10 @@ PACKAGE = Path("models/coreml/Viewfinder.mlpackage")  # Xcode names the class af
 # What an app tells Vision for each choice of `resize`: cases of VNImageCropAndScaleOption.
 VISION_OPTIONS = {"stretch": "scaleFill", "crop": "centerCrop", "pad": "scaleFit"}
 _VERSION_DIGITS = 16
+_REMEDIES = {
+    "float16": "choose --weights float32: activations may leave float16's range, which ends at 65504",
+    "float32": "another version of coremltools than that in requirements-dev.lock may be installed: `make setup-dev`",
+}
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,7 @@ def refuse_broken(proof: Proof) -> None:
             found=f"a package with {proof.weights} weights that answers as LiteRT does on {proof.num_same_answers} of"
             f" {proof.num_pictures} golden pictures, by a factor of {proof.largest_factor:.3g}",
             expected=f"the same answers, by a factor of at most {proof.max_factor:g}; what was there stays",
-            remedy="choose --weights float16, or float32 where float16's range (up to 65504) does not suffice",
+            remedy=_REMEDIES.get(proof.weights, "choose --weights float16"),
         )
 
 
