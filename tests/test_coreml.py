@@ -162,6 +162,19 @@ def test_the_row_of_none_is_a_class(tmp_path):
     assert with_none(classifier(num_labels=3)) is None
 
 
+def test_what_is_computed_is_the_file_on_the_disk(tmp_path):
+    content = classifier()
+    picture = tiny_models.pictures(1)[0]
+    before = packaged(tmp_path, content)(picture)
+    (weights,) = tmp_path.rglob("weight.bin")
+    stored = weights.read_bytes()
+    head = tiny_models.head(3)[0].T.tobytes()
+    assert stored.count(head) == 1
+    weights.write_bytes(stored.replace(head, bytes(len(head))))
+    after = SavedPackage(tmp_path / "Tiny.mlpackage")(picture)
+    assert np.abs(after - before).max() > 0.01
+
+
 def test_a_model_that_takes_floats_is_the_same(tmp_path):
     content = append_head(tiny_models.backbone(dtype="float32"), *tiny_models.head())
     labelled = embed_labels(content, list("abc"), name="n", description="d")
