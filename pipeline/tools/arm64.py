@@ -1,6 +1,5 @@
 """What `viewfinder arm64` does: holds models on emulated ARM64 chips against the same files on this machine."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import InputError, ModelError
+from pipeline.errors import ModelError
 from pipeline.files import layout
-from pipeline.images.model_input import to_model_input
-from pipeline.images.photos import read_photo
 from pipeline.litert.arm64 import Arm64Interpreter
 from pipeline.litert.golden import largest_factor
 from pipeline.litert.head import features_of
 from pipeline.litert.interpreter import load_interpreter
 from pipeline.processes.progress import counted
+from pipeline.tools.golden_folder import read_golden
 from pipeline.tools.tables import text_table
 
 
@@ -44,23 +42,13 @@ class Comparison:
 
 def compared(folder: Path, chips: Sequence[str], max_pictures: int | None) -> list[Comparison]:
     """Run the golden pictures of a folder, in every scheme that was made, on emulated chips and on this machine."""
-    golden = folder / "golden/golden.json"
-    if not golden.is_file():
-        raise InputError(
-            found=f"no {golden}", expected="a folder with a model and golden/", remedy="run `dvc repro`, which makes it"
-        )
-    rule = json.loads(golden.read_text(encoding="utf-8"))
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    side = manifest["input"]["shape"][1]
-    names = [picture["file"] for picture in rule["pictures"]][:max_pictures]
-    images = [read_photo(golden.with_name(name), width_pixels=1 << 14) for name in names]
-    pixels = [to_model_input(image, side, manifest["input"]["resize"]) for image in images]
-    models = {manifest["scheme"]: folder / "model.tflite"}
+    golden = read_golden(folder, max_pictures)
+    models = {golden.manifest["scheme"]: folder / "model.tflite"}
     if folder == layout.DEPLOYED:
         models |= {path.parent.name: path for path in sorted(layout.model("*").parents[1].glob("*/model.tflite"))}
     pairs = [(chip, scheme) for chip in chips for scheme in models]
     return [
-        _compare(chip, scheme, models[scheme].read_bytes(), pixels, rule)
+        _compare(chip, scheme, models[scheme].read_bytes(), golden.pictures, golden.rule)
         for chip, scheme in counted(pairs, "arm64", total=len(pairs), unit="model")
     ]
 

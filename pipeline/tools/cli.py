@@ -47,6 +47,15 @@ class ChoicesOf(click.Choice[str]):
         return tuple(getattr(importlib.import_module(self._module), self._constant))
 
 
+class AnyOf(ChoicesOf):
+    """The same, but what is none of them goes to the command, which tells why."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Take it as it is."""
+        del param, ctx
+        return str(value)
+
+
 class Numbers(click.ParamType[tuple[float, ...]]):
     """Numbers with commas between them."""
 
@@ -309,6 +318,35 @@ def arm64(folder: Path, chips: tuple[str, ...], max_pictures: int | None, as_jso
     found = compared(folder, chips or tuple(CHIPS), max_pictures)
     _print({"comparisons": [asdict(one) for one in found]} if as_json else table(found))
     refuse_broken(found)
+
+
+@viewfinder.command(cls=Tool)
+@click.argument("folder", type=_FILE, default=Path("models/deployed"))
+@click.option(
+    "--weights",
+    type=AnyOf("pipeline.coreml.weights", "WEIGHTS"),
+    default="float16",
+    show_default=True,
+    help="In which numbers they are kept.",
+)
+@click.option("--author", default="not stated", show_default=True, help="For the package's metadata.")
+@click.option("--license", "license_name", default="not stated", show_default=True, help="Likewise.")
+@_as_json
+def coreml(folder: Path, weights: str, author: str, license_name: str, as_json: bool) -> None:
+    """Make a package for Core ML, Apple's own runtime.
+
+    models/coreml/Viewfinder.mlpackage is made from the model of FOLDER, or from the float32 scheme's if that is
+    quantized. The saved package is computed on this machine and held against LiteRT on the golden pictures; one that
+    answers otherwise is not kept.
+
+    float32 and float16 need iOS 15, int8 and palette8 (each weight is one of 256 values of its layer) iOS 16.
+    """
+    from pipeline.tools.coreml import Proof, coreml, table, to_json
+
+    def show(proof: Proof) -> None:
+        _print(to_json(proof) if as_json else table(proof))
+
+    coreml(folder, weights, author=author, license_name=license_name, show=show)
 
 
 @viewfinder.command(cls=Tool)
