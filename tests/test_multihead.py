@@ -41,6 +41,7 @@ from pipeline.litert.head import append_head, features_of
 from pipeline.litert.input_type import with_float_input
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import Output, embed_outputs, labels_file_of, read_outputs, read_threshold
+from pipeline.litert.none_row import first_head_of
 from pipeline.litert.runtimes import open_classifier, signature
 from pipeline.metrics.classification import Predictions
 from pipeline.metrics.further import agreement_of_heads, figures_from_pixels
@@ -626,6 +627,24 @@ def test_the_first_head_can_learn_beside_others(deployed: Path) -> None:
     done = CliRunner().invoke(viewfinder, ["trainable"])
     assert done.exit_code == 0, done.output
     assert json.loads((layout.TRAINABLE / "manifest.json").read_text())["labels"] == list(tiny_project.LABELS)
+
+
+def test_what_takes_one_head_gets_the_first() -> None:
+    first = Model(first_head_of(several()))
+    for picture in tiny_models.pictures(2):
+        assert first(picture).tobytes() == Model(several())(picture)[:2].tobytes()
+    one = append_head(tiny_models.backbone(), *tiny_models.head())
+    assert first_head_of(one) == one
+
+
+@pytest.mark.slow
+def test_a_package_for_core_ml_has_the_first_head(deployed: Path) -> None:
+    pytest.importorskip("coremltools", reason="make setup-dev installs it")
+    for name in ("dvc.yaml", "params.yaml"):
+        write_text(deployed / name, "{}\n")
+    done = CliRunner().invoke(viewfinder, ["coreml", "--weights", "float32", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["holds"]
 
 
 def test_there_is_a_picture_of_every_head(deployed: Path) -> None:

@@ -26,3 +26,21 @@ def with_none(content: bytes) -> bytes | None:
     graph.outputs, model.signatureDefs, model.metadata = every, [], []
     drop_unused(model)
     return write_model(model)
+
+
+def first_head_of(content: bytes) -> bytes:
+    """Return a classifier without the heads beside the first; the same file if there are none.
+
+    Args:
+        content: A .tflite file.
+
+    Raises:
+        ModelError: If it is no TensorFlow Lite model.
+    """
+    model = read_model(content)
+    graph = model.subgraphs[0]
+    if len(graph.outputs) == 1:
+        return content
+    graph.outputs, model.signatureDefs, model.metadata = [int(graph.outputs[0])], [], []
+    drop_unused(model)
+    return write_model(model)

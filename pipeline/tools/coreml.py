@@ -21,7 +21,7 @@ from pipeline.litert.golden import largest_factor
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import read_labels, read_threshold
 from pipeline.litert.model_file import is_float32
-from pipeline.litert.none_row import with_none
+from pipeline.litert.none_row import first_head_of, with_none
 from pipeline.metrics.probabilities import named
 from pipeline.takes.splits import NONE
 from pipeline.takes.staging import staged
@@ -94,8 +94,9 @@ def coreml(folder: Path, weights_name: str, *, author: str, license_name: str, s
     source = source_in(folder)
     content = source.read_bytes()
     labels, threshold = read_labels(content), read_threshold(content)
-    whole = with_none(content) or content
-    classes = [*labels, NONE] if whole is not content else labels
+    with_none_row = with_none(content)
+    whole = with_none_row or first_head_of(content)
+    classes = [*labels, NONE] if with_none_row else labels
     about = _about(labels, threshold, golden.manifest["input"]["resize"], source, weights)
     about |= {"author": author, "license": license_name, "version": sha256_of_bytes(content)[:_VERSION_DIGITS]}
     sys.stderr.write(f"coreml: translating {source}\n")
