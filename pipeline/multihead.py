@@ -22,7 +22,7 @@ from pipeline.config.multihead import MultiheadStage
 from pipeline.config.unknown import LEARNED
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.heads.further import Settings, train_further
-from pipeline.heads.head_file import to_bytes
+from pipeline.heads.head_file import INDEX, index_of_heads, to_bytes
 from pipeline.takes.answers import Answers, read_answers
 from pipeline.takes.rows import Rows, read_rows
 from pipeline.takes.splits import Take, read_takes
@@ -55,7 +55,7 @@ def multihead(config: MultiheadStage) -> None:
             found[name] = {"kind": kind, "key": key, "answers": answers[name], "figures": trained.figures}
             sys.stderr.write(f"{title}: {_told(trained.figures)}\n")
         for folder in (new_models, new_plots):  # without a head there would be nothing in them
-            write_text(folder / "index.json", json.dumps({"heads": list(config.heads)}) + "\n")
+            write_text(folder / INDEX, index_of_heads(config.heads))
     write_text(layout.further_figures(config.scheme), json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 

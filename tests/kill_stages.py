@@ -83,6 +83,7 @@ def assemble_tiny() -> None:
         weights, bias = tiny_models.head(num_labels=2)
         return Head(weights, bias, tiny_project.LABELS)
 
+    tiny_project.have_no_further_heads("int8")
     with mock.patch("pipeline.assemble.read_head", never_trained):
         assemble(AssembleStage(tiny_project.BACKBONE.name, tiny_models.SCHEMES["int8"]))
 

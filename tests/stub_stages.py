@@ -50,7 +50,7 @@ SCHEME = "float32"
 FILES = ("conf", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "requirements.lock", "requirements-dev.lock")
 DATA = (
     *("data/videos/cup/1.mp4", "data/videos/rote Möhre/2.mp4", "data/photos/README.md"),
-    *("data/calibration/1.png", "data/strangers/1.jpg"),
+    *("data/calibration/1.png", "data/strangers/1.jpg", "data/labels.csv"),
 )
 
 

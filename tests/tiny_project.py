@@ -13,6 +13,7 @@ from pipeline.config.quantize import QuantizeStage
 from pipeline.config.train import TrainingConfig
 from pipeline.config.unknown import UnknownConfig
 from pipeline.files import layout, write_bytes, write_text
+from pipeline.heads.head_file import INDEX, index_of_heads
 from pipeline.images.codec import encode_jpeg
 from pipeline.quantize import quantize
 from pipeline.takes.splits import NONE, PARTS, Block, read_takes, write_splits
@@ -117,5 +118,5 @@ def make_bottlenecks(quantization: QuantizationConfig, resize: str = "stretch") 
 def have_no_further_heads(scheme: str) -> None:
     """Write what the stage `multihead` writes where `heads` is empty."""
     for folder in (layout.further_heads(scheme), layout.further_plots(scheme)):
-        write_text(folder / "index.json", '{"heads": []}\n')
+        write_text(folder / INDEX, index_of_heads(()))
     write_text(layout.further_figures(scheme), "{}\n")

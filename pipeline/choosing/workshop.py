@@ -29,7 +29,7 @@ from pipeline.config.quantize import QuantizeStage
 from pipeline.config.train import HEAD, TrainingConfig, TrainStage
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.heads.crossvalidation import cross_validate
-from pipeline.heads.head_file import Head, to_bytes
+from pipeline.heads.head_file import INDEX, Head, index_of_heads, to_bytes
 from pipeline.heads.inputs import learned_rows
 from pipeline.metrics.classification import losses_of
 from pipeline.metrics.intervals import standard_error
@@ -138,6 +138,9 @@ class Workshop:
                 shape = rows.features.shape[1], len(rows.labels)
                 head = Head(np.zeros(shape, np.float32), np.zeros(shape[1], np.float32), rows.labels)
                 write_bytes(layout.head(scheme), to_bytes(head))
+                write_text(
+                    layout.further_heads(scheme) / INDEX, index_of_heads(())
+                )
                 assemble(self._composed("assemble", AssembleStage, architecture, scheme))
                 content = layout.model(scheme).read_bytes()
                 latency_ms = measure_in_turns({scheme: content}, num_rounds=1)[scheme]

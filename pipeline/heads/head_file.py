@@ -5,6 +5,7 @@ labels and the threshold. Equal heads give equal bytes: there is neither a date 
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from safetensors.numpy import save
 from pipeline.errors import ModelError
 
 FORMAT = 2  # raise it when files change so that an earlier version would misread them
+INDEX = "index.json"
 _ENTRY = "viewfinder_head"  # the only one: safetensors writes several in an order that changes from run to run
 
 
@@ -97,6 +99,11 @@ def read_head(path: Path) -> Head:
     return head
 
 
+def index_of_heads(names: Iterable[str]) -> str:
+    """Return index.json, which tells `read_further_heads` which heads a folder has, and in which order."""
+    return json.dumps({"heads": list(names)}) + "\n"
+
+
 def read_further_heads(folder: Path, *, held_out: bool = False) -> dict[str, Head]:
     """Read the heads beside the first, in the order of `heads` in params.yaml.
 
@@ -111,10 +118,10 @@ def read_further_heads(folder: Path, *, held_out: bool = False) -> dict[str, Hea
         ModelError: If a file is missing, damaged, or no head.
     """
     try:
-        names = json.loads((folder / "index.json").read_text(encoding="utf-8"))["heads"]
+        names = json.loads((folder / INDEX).read_text(encoding="utf-8"))["heads"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            found=f"{folder}/index.json cannot be read ({error})",
+            found=f"{folder}/{INDEX} cannot be read ({error})",
             expected="the list of heads that the stage `multihead` writes",
             remedy="run `dvc repro`, or `dvc checkout` if the file was changed by hand",
         ) from error

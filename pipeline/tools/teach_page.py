@@ -29,6 +29,8 @@ def write_teach_page() -> Path:
     manifest = read_manifest(layout.TRAINABLE, "a model that learns", "make it: viewfinder trainable")
     model = (layout.TRAINABLE / MODEL).read_bytes()
     golden, pictures = golden_of(layout.DEPLOYED / "golden", {}, manifest["scheme"], manifest["input"]["resize"])
+    for picture in golden["pictures"]:  # the first head learns, and is all that the model has
+        picture["expected"] = {scheme: told[: len(manifest["labels"])] for scheme, told in picture["expected"].items()}
     features = {name: (layout.TRAINABLE / manifest[name]["file"]).read_bytes() for name in ("replay", "check")}
     about = {"film": False, "golden": golden, "models": [_about(manifest, model)], "teach": _lessons(manifest)}
     assets = runtime() | pictures | features | {f"model-{manifest['scheme']}": model}
@@ -42,6 +44,7 @@ def _about(manifest: dict[str, Any], model: bytes) -> dict[str, Any]:
         "size_bytes": len(model),
         "labels": manifest["labels"],
         "threshold": manifest["output"]["threshold"],
+        "heads": [],
         "input_pixels": manifest["input"]["shape"][1],
         "input_type": manifest["input"]["dtype"],
         "resize": manifest["input"]["resize"],
