@@ -202,9 +202,12 @@ MAKEFILE = """\
 # make TFLM=/path/to/tflite-micro run
 #
 # Builds TFLM's library by its own Makefile (which downloads what it needs, once, and asks for Python with NumPy and
-# Pillow), and the example with it. What is given here is given to TFLM's Makefile too; for a chip, for example:
-#   make TFLM=... TARGET=cortex_m_generic TARGET_ARCH=cortex-m55 CXX=arm-none-eabi-g++ CXXFLAGS="-mcpu=cortex-m55 ..."
-# With LDFLAGS and EXTRA_SOURCES come your board's linker script and startup code.
+# Pillow), and the example with it. What is given here is given to TFLM's Makefile too, such as, for a chip,
+#   make TFLM=... TARGET=cortex_m_generic TARGET_ARCH=cortex-m55 OPTIMIZED_KERNEL_DIR=cmsis_nn COMPILER=arm-none-eabi-g++ \\
+#     COMPILER_FLAGS="-mcpu=cortex-m55 -mfloat-abi=hard" LINKER_FLAGS="-T your_board.ld" MORE_SOURCES=your_startup.c
+# The last four are for the example alone; CXX, CXXFLAGS and LDFLAGS would replace TFLM's own.
+COMPILER ?= g++
+LINKER_FLAGS ?= -Wl,--gc-sections
 ifndef TFLM
 $(error Say where TFLM lies: make TFLM=/path/to/tflite-micro. \\
   To get it: git clone https://github.com/tensorflow/tflite-micro)
@@ -218,15 +221,15 @@ DOWNLOADS := $(TFLM)/tensorflow/lite/micro/tools/make/downloads
 INCLUDES := -I. -I$(TFLM) -I$(DOWNLOADS)/flatbuffers/include -I$(DOWNLOADS)/gemmlowp -I$(DOWNLOADS)/ruy
 # TF_LITE_STATIC_MEMORY changes structs of TFLM: it must stand here as it stands there.
 FLAGS := -std=c++17 -Os -fno-rtti -fno-exceptions -ffunction-sections -fdata-sections -DTF_LITE_STATIC_MEMORY
-SOURCES := main.cc model.cc golden.cc $(EXTRA_SOURCES)
+SOURCES := main.cc model.cc golden.cc $(MORE_SOURCES)
 TFLM_MAKE = $(MAKE) --no-print-directory -C $(TFLM) -f $(TFLM_MAKEFILE)
 
 .PHONY: run clean
 
 example: $(SOURCES) model.h golden.h
-	$(TFLM_MAKE) microlite
-	library=$$($(TFLM_MAKE) --silent list_gendir)lib/libtensorflow-microlite.a && \\
-	  $(CXX) $(FLAGS) $(CXXFLAGS) $(INCLUDES) $(SOURCES) $(TFLM)/$$library -lm -Wl,--gc-sections $(LDFLAGS) -o $@
+	+$(TFLM_MAKE) microlite
+	+library=$$($(TFLM_MAKE) --silent list_gendir)lib/libtensorflow-microlite.a && \\
+	  $(COMPILER) $(FLAGS) $(COMPILER_FLAGS) $(INCLUDES) $(SOURCES) $(TFLM)/$$library -lm $(LINKER_FLAGS) -o $@
 
 run: example
 	./example
@@ -330,4 +333,4 @@ def c_string(text: str) -> str:
 
 def _lines(content: bytes) -> Iterator[str]:
     for start in range(0, len(content), _BYTES_PER_LINE):
-        yield "    " + " ".join(f"0x{byte:02x}," for byte in content[start : start + _BYTES_PER_LINE])
+        yield "    " + "".join(f"0x{byte:02x}," for byte in content[start : start + _BYTES_PER_LINE])
