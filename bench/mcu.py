@@ -1,7 +1,8 @@
 """What backbones cost on a microcontroller: `python -m bench.mcu`. The weights are random.
 
 One row an architecture: flash (the model; TFLM's code comes on top), arena (see `viewfinder mcu`), multiply-adds, and
-the smallest memories, in powers of two, that hold flash and arena. It says nothing of accuracy.
+the smallest memories, in powers of two, that hold flash and arena. TFLM's answers must be those of LiteRT's reference
+kernels, bit for bit. It says nothing of accuracy.
 
 Names are those of params.yaml, without pixels; `--pixels` is the side of the input. The head has six labels and knows
 what is none of them.
@@ -20,8 +21,9 @@ from pipeline.config.quantization import QuantizationConfig
 from pipeline.errors import PipelineError
 from pipeline.litert.interpreter import Model
 from pipeline.litert.micro import micro_classifier
+from pipeline.litert.probes import probes
 from pipeline.litert.quantizer import quantize
-from pipeline.tools.mcu import Footprint
+from pipeline.tools.mcu import Footprint, proven_answers
 
 SMALL = (
     *("mobilenet_v1_025", "mobilenet_v1_050", "mobilenet_v1_075", "mobilenet_v1_100"),
@@ -37,7 +39,7 @@ def footprint(name: str, pixels: int) -> Footprint:
     """Build, quantize and measure a backbone with random weights.
 
     Raises:
-        PipelineError: If it cannot be built, quantized or run.
+        PipelineError: If it cannot be built, quantized or run, or TFLM answers otherwise than the reference kernels.
     """
     resolved = resolve(name)
     own = architecture_of(resolved.base)
@@ -46,7 +48,10 @@ def footprint(name: str, pixels: int) -> Footprint:
     scheme.rounding = "nearest"  # the other changes weights alone, and takes minutes
     extremes = [np.full((pixels, pixels, 3), value, np.uint8) for value in (0, 255)]  # as data/calibration has
     calibration = [*pictures(NUM_CALIBRATION, pixels), *extremes]
-    return Footprint.of(classifier_of(quantize(convert(build_backbone(config)), scheme, calibration)))
+    content = classifier_of(quantize(convert(build_backbone(config)), scheme, calibration))
+    found = Footprint.of(content)
+    proven_answers(content, found.arena_bytes, probes(pixels))
+    return found
 
 
 def classifier_of(backbone: bytes) -> bytes:
@@ -80,7 +85,7 @@ def row(name: str, pixels: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.mcu", description=__doc__.splitlines()[0].split(":")[0])
-    parser.add_argument("names", nargs="*", default=SMALL, help="as in params.yaml, without pixels; default: small ones")
+    parser.add_argument("names", nargs="*", default=SMALL, help="as in params.yaml; default: small ones")
     parser.add_argument("--pixels", type=int, default=96, help="side of the input; default 96")
     arguments = parser.parse_args()
     print("| backbone | pixels | flash, bytes | arena, bytes | multiply-adds | flash of | memory of |")

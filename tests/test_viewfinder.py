@@ -24,6 +24,7 @@ COMMANDS = {
     "score",
     "predict",
     "arm64",
+    "mcu",
     "pretrained",
     "try",
     "film",
@@ -169,7 +170,7 @@ def test_the_makefile_explains_every_target_and_starts_tools_by_their_command() 
     ).stdout
     assert [line.split()[1] for line in told.splitlines()] == phony
     used = set(re.findall(r"\$\(BIN\)/viewfinder ([\w-]+)", text))
-    assert used == COMMANDS - {"score", "predict", "pretrained", "arm64", "film", "import", "completion"}
+    assert used == COMMANDS - {"score", "predict", "pretrained", "arm64", "mcu", "film", "import", "completion"}
     assert not re.search(r"-m pipeline\.(tools|choosing|score)", text)
 
 

@@ -99,7 +99,7 @@ def _runtime() -> Any:
         raise MissingPackageError(
             found=f"tflite-micro is not installed ({error})",
             expected="TensorFlow Lite for Microcontrollers, which measures the arena and proves the model's answers",
-            remedy='run `pip install --pre tflite-micro` (or `pip install ".[mcu]"`); its wheels are for Linux on x86-64',
+            remedy='run `pip install --pre tflite-micro`, or `pip install ".[mcu]"` here, on Linux on x86-64',
         ) from error
     return runtime
 

@@ -203,8 +203,9 @@ MAKEFILE = """\
 #
 # Builds TFLM's library by its own Makefile (which downloads what it needs, once, and asks for Python with NumPy and
 # Pillow), and the example with it. What is given here is given to TFLM's Makefile too, such as, for a chip,
-#   make TFLM=... TARGET=cortex_m_generic TARGET_ARCH=cortex-m55 OPTIMIZED_KERNEL_DIR=cmsis_nn COMPILER=arm-none-eabi-g++ \\
-#     COMPILER_FLAGS="-mcpu=cortex-m55 -mfloat-abi=hard" LINKER_FLAGS="-T your_board.ld" MORE_SOURCES=your_startup.c
+#   make TFLM=... TARGET=cortex_m_generic TARGET_ARCH=cortex-m55 OPTIMIZED_KERNEL_DIR=cmsis_nn \\
+#     COMPILER=arm-none-eabi-g++ COMPILER_FLAGS="-mcpu=cortex-m55 -mfloat-abi=hard" \\
+#     LINKER_FLAGS="-T your_board.ld" MORE_SOURCES=your_startup.cc
 # The last four are for the example alone; CXX, CXXFLAGS and LDFLAGS would replace TFLM's own.
 COMPILER ?= g++
 LINKER_FLAGS ?= -Wl,--gc-sections
@@ -229,7 +230,7 @@ TFLM_MAKE = $(MAKE) --no-print-directory -C $(TFLM) -f $(TFLM_MAKEFILE)
 example: $(SOURCES) model.h golden.h
 	+$(TFLM_MAKE) microlite
 	+library=$$($(TFLM_MAKE) --silent list_gendir)lib/libtensorflow-microlite.a && \\
-	  $(COMPILER) $(FLAGS) $(COMPILER_FLAGS) $(INCLUDES) $(SOURCES) $(TFLM)/$$library -lm $(LINKER_FLAGS) -o $@
+	$(COMPILER) $(FLAGS) $(COMPILER_FLAGS) $(INCLUDES) $(SOURCES) $(TFLM)/$$library -lm $(LINKER_FLAGS) -o $@
 
 run: example
 	./example

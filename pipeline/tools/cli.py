@@ -265,7 +265,9 @@ def arm64(folder: Path, chips: tuple[str, ...], max_pictures: int | None, as_jso
 @viewfinder.command(cls=Tool)
 @click.option("--max-flash-bytes", type=click.IntRange(min=1), help="Write nothing if the model is larger.")
 @click.option("--max-arena-bytes", type=click.IntRange(min=1), help="Write nothing if TFLM needs more memory for it.")
-@click.option("--frames", "max_frames", type=click.IntRange(min=1), help="Test frames to score, at most.  [default: all]")
+@click.option(
+    "--frames", "max_frames", type=click.IntRange(min=1), help="Test frames to score, at most.  [default: all]"
+)
 @_as_json
 def mcu(max_flash_bytes: int | None, max_arena_bytes: int | None, max_frames: int | None, as_json: bool) -> None:
     """Write the model as a microcontroller's firmware takes it.
