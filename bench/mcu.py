@@ -21,9 +21,9 @@ from pipeline.config.quantization import QuantizationConfig
 from pipeline.errors import PipelineError
 from pipeline.litert.interpreter import Model
 from pipeline.litert.micro import micro_classifier
+from pipeline.litert.micro_measure import Footprint, proven_answers
 from pipeline.litert.probes import probes
 from pipeline.litert.quantizer import quantize
-from pipeline.tools.mcu import Footprint, proven_answers
 
 SMALL = (
     *("mobilenet_v1_025", "mobilenet_v1_050", "mobilenet_v1_075", "mobilenet_v1_100"),

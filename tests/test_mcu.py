@@ -23,22 +23,23 @@ from pipeline.errors import ConfigurationError, InputError, LimitError, MissingP
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.heads.head_file import Head, read_head, to_bytes
 from pipeline.heads.inputs import learned_rows
-from pipeline.litert import tflm
+from pipeline.litert import micro_measure, tflm
 from pipeline.litert.flatbuffer import operator_name, read_model, write_model
 from pipeline.litert.foreign import output_operator
 from pipeline.litert.interpreter import load_interpreter
 from pipeline.litert.micro import OUTPUT_SCALE, micro_classifier, micro_operators
+from pipeline.litert.micro_measure import Footprint, proven_answers
 from pipeline.litert.multiply_adds import num_multiply_adds
 from pipeline.litert.quantizer import quantize
 from pipeline.litert.runtimes import open_classifier
 from pipeline.litert.unused import drop_unused
 from pipeline.metrics.probabilities import SLICED_SOFTMAX
-from pipeline.shipping import firmware
 from pipeline.shipping.firmware import Firmware, c_string, threshold_as_output
+from pipeline.shipping.firmware_texts import MAKEFILE
 from pipeline.takes.splits import NONE
 from pipeline.tools import mcu as tool
 from pipeline.tools.cli import viewfinder
-from pipeline.tools.mcu import FOLDER, Footprint, Limits, mcu, proven_answers
+from pipeline.tools.mcu import FOLDER, Limits, mcu
 from tests import tiny_models, tiny_project
 from tests.test_deploy import deploy_tiny
 from tests.tiny_models import SCHEMES, backbone, head, pictures
@@ -196,7 +197,7 @@ def test_tflm_answers_bit_for_bit_as_the_reference_kernels(num_labels):
 
 @needs_tflm
 def test_another_answer_of_tflm_is_an_error(monkeypatch):
-    monkeypatch.setattr(tool, "MicroInterpreter", lambda *_: lambda _: np.zeros(3, np.int8))
+    monkeypatch.setattr(micro_measure, "MicroInterpreter", lambda *_: lambda _: np.zeros(3, np.int8))
     with pytest.raises(ModelError, match=r"TFLM answers \[0, 0, 0\] to picture 0, LiteRT's reference kernels \["):
         proven_answers(micro(), 100_000, list(pictures(1)))
 
@@ -321,7 +322,7 @@ def test_header_and_arrays_compile_and_say_what_the_file_says(folder):
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 def test_the_makefile_asks_for_tflm(folder):
-    write_text(folder / "Makefile", firmware.MAKEFILE)
+    write_text(folder / "Makefile", MAKEFILE)
     for arguments, told in (
         ([], "Say where TFLM lies: make TFLM="),
         (["TFLM=/nowhere"], "is no checkout of tflite-micro"),

@@ -5,7 +5,6 @@ and the test frames; writes models/mcu/.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,12 +22,11 @@ from pipeline.heads.head_file import Head, read_head
 from pipeline.heads.inputs import learned_rows
 from pipeline.images.model_input import to_model_input
 from pipeline.images.photos import read_photo
-from pipeline.litert.interpreter import Model, load_interpreter
+from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import embed_labels
 from pipeline.litert.micro import PIXEL_OFFSET, micro_classifier, micro_operators
-from pipeline.litert.multiply_adds import num_multiply_adds
+from pipeline.litert.micro_measure import Footprint, proven_answers
 from pipeline.litert.probes import probes
-from pipeline.litert.tflm import MicroInterpreter, smallest_arena_bytes
 from pipeline.metrics.classification import Predictions, agreement
 from pipeline.metrics.intervals import intervals_of
 from pipeline.metrics.probabilities import named
@@ -59,7 +57,7 @@ class Limits:
     max_flash_bytes: int | None = None
     max_arena_bytes: int | None = None
 
-    def refuse(self, found: "Footprint") -> None:
+    def refuse(self, found: Footprint) -> None:
         """Raise LimitError if a model needs more."""
         pairs = (
             (found.flash_bytes, self.max_flash_bytes, "flash"),
@@ -73,26 +71,6 @@ class Limits:
                 remedy="choose a smaller picture or a narrower backbone in params.yaml (docs/pages/mcu.md has a table),"
                 f" and run `dvc repro`; {FOLDER} is as it was",
             )
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """What a model costs.
-
-    Attributes:
-        flash_bytes: Of the model, not of TFLM's code.
-        arena_bytes: See `smallest_arena_bytes`.
-        multiply_adds: For one picture.
-    """
-
-    flash_bytes: int
-    arena_bytes: int
-    multiply_adds: int
-
-    @classmethod
-    def of(cls, content: bytes) -> "Footprint":
-        """Measure a model that TFLM can run."""
-        return cls(len(content), smallest_arena_bytes(content), num_multiply_adds(content))
 
 
 def mcu(limits: Limits, max_frames: int | None) -> dict[str, Any]:
@@ -176,39 +154,6 @@ def quantized_classifier(backbone: bytes, head: Head, rows: Rows) -> bytes:
         num_labels=len(head.labels),
         logit_range=(float(logits.min()), float(logits.max())),
     )
-
-
-def proven_answers(content: bytes, arena_bytes: int, pictures: Sequence[Pixels]) -> list[npt.NDArray[np.int8]]:
-    """Run pictures in TFLM, and prove that LiteRT's reference kernels give the same bits.
-
-    Args:
-        content: The model.
-        arena_bytes: For TFLM.
-        pictures: uint8 [p, p, 3].
-
-    Returns:
-        int8 [num_labels] for each.
-
-    Raises:
-        ModelError: If one answer differs; then the score would be another model's.
-    """
-    micro, reference = MicroInterpreter(content, arena_bytes), load_interpreter(content, 1, reference_kernels=True)
-    given, answer = reference.get_input_details()[0]["index"], reference.get_output_details()[0]["index"]
-    found = []
-    for number, picture in enumerate(pictures):
-        pixels = (picture.astype(np.int16) - PIXEL_OFFSET).astype(np.int8)
-        reference.set_tensor(given, pixels[np.newaxis])
-        reference.invoke()
-        found.append(micro(pixels))
-        expected = reference.get_tensor(answer)[0]
-        if not np.array_equal(found[-1], expected):
-            raise ModelError(
-                found=f"TFLM answers {found[-1].tolist()} to picture {number}, LiteRT's reference kernels"
-                f" {expected.tolist()}",
-                expected="the same, bit for bit: the score is by the latter",
-                remedy="install the versions of requirements-dev.lock: `make setup-dev`",
-            )
-    return found
 
 
 def table(measured: dict[str, Any]) -> str:
