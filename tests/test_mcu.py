@@ -41,12 +41,14 @@ from pipeline.tools import mcu as tool
 from pipeline.tools.cli import viewfinder
 from pipeline.tools.mcu import FOLDER, Limits, mcu
 from tests import tiny_models, tiny_project
+from tests.conftest import PROJECT
 from tests.test_deploy import deploy_tiny
 from tests.tiny_models import SCHEMES, backbone, head, pictures
 
 needs_tflm = pytest.mark.skipif(
     sys.platform != "linux" or os.uname().machine != "x86_64", reason="tflite-micro has wheels for Linux on x86-64"
 )
+DOCS = (PROJECT / "docs/pages/mcu.md").read_text(encoding="utf-8")
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 RANGE = (-20.0, 20.0)
 
@@ -468,14 +470,32 @@ def test_the_logits_range_is_not_that_of_test_frames(project):
     assert tool.quantized_classifier(content, known, far) == tool.quantized_classifier(content, known, rows)
 
 
+needs_checkout = pytest.mark.skipif("TFLM" not in os.environ, reason="TFLM names no checkout of tflite-micro")
+
+
 @pytest.mark.slow
-@pytest.mark.skipif("TFLM" not in os.environ, reason="TFLM names no checkout of tflite-micro to compile against")
+@needs_checkout
 def test_the_example_runs_in_tflm(project):
     mcu(Limits(), 1)
     arguments = ["make", "-C", str(FOLDER), f"TFLM={os.environ['TFLM']}", "run"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the golden picture's answer, bit for bit" in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@needs_checkout
+@pytest.mark.skipif(
+    not (shutil.which("arm-none-eabi-g++") and shutil.which("qemu-system-arm")), reason="no compiler or emulator here"
+)
+def test_the_docs_commands_run_the_example_on_an_emulated_cortex_m55(project):
+    mcu(Limits(), 1)
+    (project / "examples").symlink_to(PROJECT / "examples")
+    (block,) = [text for text in re.findall(r"```bash\n(.*?)```", DOCS, re.DOTALL) if "qemu-system-arm" in text]
+    commands = "".join(line for line in block.splitlines(keepends=True) if not line.startswith("apt-get"))
+    done = subprocess.run(["bash", "-ec", commands], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the golden picture's answer, bit for bit" in done.stdout
 
 
 def test_score_and_predict_read_the_file_as_it_is():
