@@ -323,7 +323,8 @@ def test_header_and_arrays_compile_and_say_what_the_file_says(folder):
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
-def test_the_makefile_asks_for_tflm(folder):
+def test_the_makefile_asks_for_tflm(folder, monkeypatch):
+    monkeypatch.delenv("TFLM", raising=False)
     write_text(folder / "Makefile", MAKEFILE)
     for arguments, told in (
         ([], "Say where TFLM lies: make TFLM="),
