@@ -1,9 +1,11 @@
 """Makes a classifier for microcontrollers: integers alone, from the pixel to the answer.
 
-TensorFlow Lite for Microcontrollers (TFLM) refuses the operators at both ends of the pipeline's int8 models: the CAST
-that makes float32 of bytes, and the head in float32. The QUANTIZE behind the CAST turns pixel 0..255 into
-pixel - 128 exactly, so both can go: the chip subtracts 128 itself. Every operator of the backbone stays as it is. The
-head is quantized here, by LiteRT's specification (https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec).
+The pipeline's int8 models have floats at both ends. TensorFlow Lite for Microcontrollers (TFLM) refuses the CAST that
+makes float32 of bytes. The QUANTIZE behind it turns pixel 0..255 into pixel - 128 exactly, so both can go: the chip
+subtracts 128 itself. The head in float32 would run, but many chips have no floating point, and accelerators take
+integers alone: it is quantized here, by LiteRT's specification
+(https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec). Between them every operator
+stays as it is.
 """
 
 from dataclasses import dataclass
