@@ -1,5 +1,6 @@
 """The microcontroller's model: what becomes of pixels and head, what TFLM says, and the firmware's files."""
 
+import importlib
 import json
 import os
 import re
@@ -505,3 +506,26 @@ def test_score_and_predict_read_the_file_as_it_is():
     classifier = open_classifier(content, runtime="reference", resize="stretch")
     for picture in pictures(3):
         np.testing.assert_array_equal(classifier(picture), (run(content, picture).astype(np.float32) + 128) / 256)
+
+
+@pytest.mark.slow  # it brings TensorFlow
+def test_the_benchmark_tells_the_smallest_memory():
+    bench = importlib.import_module("bench.mcu")
+    assert [bench.room(num_bytes) for num_bytes in (1, 65536, 65537, 1 << 20, (1 << 20) + 1)] == [
+        *("64 kB", "64 kB", "128 kB", "1 MB", "2 MB")
+    ]
+
+
+@pytest.mark.slow
+@needs_tflm
+def test_the_benchmark_builds_measures_and_tells_what_fails(monkeypatch, capfd):
+    bench = importlib.import_module("bench.mcu")
+    monkeypatch.setattr(sys, "argv", ["mcu.py", "mobilenet_v1_025", "--pixels", "32"])
+    bench.main()
+    (found,) = re.findall(r"\| mobilenet_v1_025 \| 32 \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) M \|", capfd.readouterr().out)
+    flash, arena, multiply_adds = (float(number.replace(",", "")) for number in found)
+    # published for 128 x 128 pixels: 14 M multiply-adds, 0.47 M parameters, of which the classifier has 0.26 M
+    assert multiply_adds == pytest.approx(14 / 16, rel=0.1)
+    assert 210_000 < flash < 320_000
+    assert arena < 104_448  # at 96 pixels
+    assert "fails: backbone: mobile" in bench.row("mobile", 32)
