@@ -27,8 +27,9 @@ from pipeline.heads.inputs import learned_rows
 from pipeline.litert import micro_measure, tflm
 from pipeline.litert.flatbuffer import operator_name, read_model, write_model
 from pipeline.litert.foreign import output_operator
+from pipeline.litert.golden import MISTAKES
 from pipeline.litert.interpreter import load_interpreter
-from pipeline.litert.micro import OUTPUT_SCALE, micro_classifier, micro_operators
+from pipeline.litert.micro import OUTPUT_SCALE, micro_classifier, micro_features, micro_operators
 from pipeline.litert.micro_measure import Footprint, proven_answers
 from pipeline.litert.multiply_adds import num_multiply_adds
 from pipeline.litert.quantizer import quantize
@@ -37,6 +38,7 @@ from pipeline.litert.unused import drop_unused
 from pipeline.metrics.probabilities import SLICED_SOFTMAX
 from pipeline.shipping.firmware import Firmware, c_string, threshold_as_output
 from pipeline.shipping.firmware_texts import MAKEFILE
+from pipeline.shipping.self_test import candidates_of, choose_self_test
 from pipeline.takes.splits import NONE
 from pipeline.tools import mcu as tool
 from pipeline.tools.cli import viewfinder
@@ -200,9 +202,32 @@ def test_tflm_answers_bit_for_bit_as_the_reference_kernels(num_labels):
 
 @needs_tflm
 def test_another_answer_of_tflm_is_an_error(monkeypatch):
-    monkeypatch.setattr(micro_measure, "MicroInterpreter", lambda *_: lambda _: np.zeros(3, np.int8))
-    with pytest.raises(ModelError, match=r"TFLM answers \[0, 0, 0\] to picture 0, LiteRT's reference kernels \["):
+    monkeypatch.setattr(micro_measure, "MicroInterpreter", lambda *_: lambda _: np.full(12, 99, np.int8))
+    with pytest.raises(ModelError, match=r"TFLM and LiteRT's reference kernels differ in \d+ of 12 int"):
         proven_answers(micro(), 100_000, list(pictures(1)))
+
+
+def test_the_features_are_those_of_the_backbone():
+    quantized = int8_backbone()
+    picture = pictures(1, seed=8)[0]
+    integers = run(micro_features(micro(content=quantized)), picture).astype(int)
+    (details,) = load_interpreter(micro_features(micro(content=quantized)), 1).get_output_details()
+    scale, zero_point = details["quantization"]
+    np.testing.assert_allclose((integers - zero_point) * scale, run(quantized, picture), rtol=1e-6)
+
+
+def test_the_self_test_is_the_picture_that_leaves_most_in_doubt():
+    sure, doubtful = np.array([127, -128], np.int8), np.array([-20, 0], np.int8)
+    images = list(pictures(3))
+    every = candidates_of(images)
+    assert len(every) == 5
+    np.testing.assert_allclose(every[3], (images[0].astype(float) + images[1]) / 2, atol=1)
+    chosen = choose_self_test(every, [sure, sure, sure, doubtful, sure], lambda _: sure)
+    assert chosen.pixels is every[3]
+    assert chosen.output is doubtful
+    assert chosen.changes == dict.fromkeys(set(MISTAKES) - {"sides cut off"}, 147)
+    none = np.array([-128, -128], np.int8)  # with what they lack to 1, that is sure, too
+    assert choose_self_test(images[:2], [none, doubtful], lambda _: doubtful).output is doubtful
 
 
 @needs_tflm

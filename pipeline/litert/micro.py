@@ -88,6 +88,20 @@ def micro_classifier(
     return _written_small(model)
 
 
+def micro_features(content: bytes) -> bytes:
+    """Return a model of `micro_classifier` without its head, which gives its features, int8 [1, num_features].
+
+    Args:
+        content: The model.
+    """
+    model = read_model(content)
+    graph = model.subgraphs[0]
+    (head,) = [one for one in graph.operators if operator_name(model, one) == "FULLY_CONNECTED"][-1:]
+    graph.outputs = [int(head.inputs[0])]
+    drop_unused(model)
+    return _written_small(model)
+
+
 def micro_operators(content: bytes) -> list[str]:
     """Return the names of a model's kinds of operators, sorted."""
     model = read_model(content)

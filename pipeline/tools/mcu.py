@@ -25,12 +25,13 @@ from pipeline.images.photos import read_photo
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import embed_labels
 from pipeline.litert.micro import PIXEL_OFFSET, micro_classifier, micro_operators
-from pipeline.litert.micro_measure import Footprint, proven_answers
+from pipeline.litert.micro_measure import Footprint, by_reference_kernels, proven_answers
 from pipeline.litert.probes import probes
 from pipeline.metrics.classification import Predictions, agreement
 from pipeline.metrics.intervals import intervals_of
 from pipeline.metrics.probabilities import named
 from pipeline.shipping.firmware import Firmware, threshold_as_output
+from pipeline.shipping.self_test import candidates_of, choose_self_test
 from pipeline.takes.rows import Rows
 from pipeline.takes.splits import read_takes
 from pipeline.takes.staging import staged
@@ -99,8 +100,9 @@ def mcu(limits: Limits, max_frames: int | None) -> dict[str, Any]:
     limits.refuse(found)
     side, resize = Model(backbone).input_pixels, manifest["input"]["resize"]
     golden = [to_model_input(image, side, resize) for image in _golden_images()]
-    answers = proven_answers(content, found.arena_bytes, [*golden, *probes(side)])
-    best = int(np.argmin([abs(int(answer.max())) for answer in answers[: len(golden)]]))  # where it is least sure
+    candidates = candidates_of(golden)
+    answers = proven_answers(content, found.arena_bytes, [*candidates, *probes(side)])
+    self_test = choose_self_test(candidates, answers[: len(candidates)], by_reference_kernels(content))
     firmware = Firmware(
         model=content,
         backbone=manifest["backbone"],
@@ -110,8 +112,8 @@ def mcu(limits: Limits, max_frames: int | None) -> dict[str, Any]:
         threshold=shipped.threshold,
         arena_bytes=found.arena_bytes,
         operators=micro_operators(content),
-        golden_pixels=golden[best],
-        golden_output=answers[best],
+        golden_pixels=self_test.pixels,
+        golden_output=self_test.output,
     )
     files = firmware.files()
     measured = asdict(found) | {
@@ -121,6 +123,7 @@ def mcu(limits: Limits, max_frames: int | None) -> dict[str, Any]:
         "threshold": None if shipped.threshold is None else threshold_as_output(shipped.threshold),
         "operators": list(firmware.operators),
         "num_pictures_proven": len(answers),
+        "self_test_changes": self_test.changes,
         "test": _scored(quantized_classifier(backbone, held_out, rows), held_out, manifest, max_frames)
         | {"is_shipped_head": _are_equal(held_out, shipped)},
         "made_with": {name: version(name) for name in _LIBRARIES},
@@ -168,6 +171,8 @@ def table(measured: dict[str, Any]) -> str:
         ("multiply-adds", f"{measured['multiply_adds']:,} a picture"),
         ("operators", ", ".join(measured["operators"])),
         ("TFLM", f"bit-identical to LiteRT's reference kernels on {measured['num_pictures_proven']} pictures"),
+        ("self-test", "by how many of its 256 steps an output changes, where the golden picture is"),
+        *(("", f"{steps:>3}  {name}") for name, steps in measured["self_test_changes"].items()),
         ("accuracy", f"{test['accuracy']:.3f}{between}"),
         ("", f"of {whose}, on {test['num_frames']} frames of {test['num_takes']} test takes"),
         ("beside it", f"{test['accuracy_of_phones']:.3f} by the int8 model for phones, on the same frames"),
