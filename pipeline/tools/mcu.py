@@ -91,16 +91,42 @@ def mcu(limits: Limits, max_frames: int | None) -> dict[str, Any]:
         MissingPackageError: If tflite-micro is not installed.
         ModelError: If the backbone is of another form, or TFLM does not answer as the reference kernels do.
     """
-    manifest = _manifest()
-    backbone = _backbone()
+    manifest, backbone = _manifest(), _backbone()
     shipped, held_out = (read_head(path) for path in (layout.head(SCHEME), layout.held_out_head(SCHEME)))
     rows, _ = learned_rows(SCHEME, OFF if shipped.threshold is None else LEARNED)
     content = quantized_classifier(backbone, shipped, rows)
     found = Footprint.of(content)
     limits.refuse(found)
-    side, resize = Model(backbone).input_pixels, manifest["input"]["resize"]
-    golden = [to_model_input(image, side, resize) for image in _golden_images()]
-    candidates = candidates_of(golden)
+    firmware, proof = _firmware(content, found, shipped, manifest, Model(backbone).input_pixels)
+    files = firmware.files()
+    test = _scored(quantized_classifier(backbone, held_out, rows), held_out, manifest, max_frames)
+    measured = asdict(found) | {
+        "backbone": firmware.backbone,
+        "input_pixels": firmware.input_pixels,
+        "labels": list(firmware.labels),
+        "threshold": None if shipped.threshold is None else threshold_as_output(shipped.threshold),
+        "operators": list(firmware.operators),
+        **proof,
+        "test": test | {"is_shipped_head": _are_equal(held_out, shipped)},
+        "made_with": {name: version(name) for name in _LIBRARIES},
+    }
+    _write(content, files | {"measured.json": json.dumps(measured, indent=2, ensure_ascii=False) + "\n"})
+    return measured
+
+
+def _write(content: bytes, texts: dict[str, str]) -> None:
+    with staged(FOLDER) as staging:
+        write_bytes(staging / "model.tflite", content)
+        for name, text in texts.items():
+            write_text(staging / name, text)
+
+
+def _firmware(
+    content: bytes, found: Footprint, head: Head, manifest: dict[str, Any], side: int
+) -> tuple[Firmware, dict[str, Any]]:
+    """Prove what TFLM answers, choose the golden picture, and return with the firmware what measured.json tells."""
+    resize = manifest["input"]["resize"]
+    candidates = candidates_of([to_model_input(image, side, resize) for image in _golden_images()])
     answers = proven_answers(content, found.arena_bytes, [*candidates, *probes(side)])
     self_test = choose_self_test(candidates, answers[: len(candidates)], by_reference_kernels(content))
     firmware = Firmware(
@@ -108,32 +134,14 @@ def mcu(limits: Limits, max_frames: int | None) -> dict[str, Any]:
         backbone=manifest["backbone"],
         resize=resize,
         input_pixels=side,
-        labels=shipped.labels,
-        threshold=shipped.threshold,
+        labels=head.labels,
+        threshold=head.threshold,
         arena_bytes=found.arena_bytes,
         operators=micro_operators(content),
         golden_pixels=self_test.pixels,
         golden_output=self_test.output,
     )
-    files = firmware.files()
-    measured = asdict(found) | {
-        "backbone": manifest["backbone"],
-        "input_pixels": side,
-        "labels": list(shipped.labels),
-        "threshold": None if shipped.threshold is None else threshold_as_output(shipped.threshold),
-        "operators": list(firmware.operators),
-        "num_pictures_proven": len(answers),
-        "self_test_changes": self_test.changes,
-        "test": _scored(quantized_classifier(backbone, held_out, rows), held_out, manifest, max_frames)
-        | {"is_shipped_head": _are_equal(held_out, shipped)},
-        "made_with": {name: version(name) for name in _LIBRARIES},
-    }
-    with staged(FOLDER) as staging:
-        write_bytes(staging / "model.tflite", content)
-        for name, text in files.items():
-            write_text(staging / name, text)
-        write_text(staging / "measured.json", json.dumps(measured, indent=2, ensure_ascii=False) + "\n")
-    return measured
+    return firmware, {"num_pictures_proven": len(answers), "self_test_changes": self_test.changes}
 
 
 def quantized_classifier(backbone: bytes, head: Head, rows: Rows) -> bytes:
