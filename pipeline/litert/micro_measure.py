@@ -81,8 +81,8 @@ def _equal_outputs(content: bytes, arena_bytes: int, pictures: Sequence[Pixels])
                 found=f"TFLM and LiteRT's reference kernels differ in {int((found != expected).sum())} of {len(found)}"
                 f" integers for picture {number}",
                 expected="the same, bit for bit: the score is by the latter",
-                remedy="install the versions of requirements-dev.lock (`make setup-dev`); if it stays so, choose another backbone:"
-                " docs/pages/mcu.md tells which ones TFLM answers alike",
+                remedy="install the versions of requirements-dev.lock (`make setup-dev`); if it stays so, choose another"
+                " backbone: docs/pages/mcu.md tells which ones TFLM answers alike",
             )
         outputs.append(found)
     return outputs
