@@ -81,7 +81,7 @@ def _equal_outputs(content: bytes, arena_bytes: int, pictures: Sequence[Pixels])
                 found=f"TFLM and LiteRT's reference kernels differ in {int((found != expected).sum())} of {len(found)}"
                 f" integers for picture {number}",
                 expected="the same, bit for bit: the score is by the latter",
-                remedy="install the versions of requirements-dev.lock (`make setup-dev`); if it stays so, choose another"
+                remedy="install the versions of requirements-dev.lock (`make setup-dev`); if it stays so, take another"
                 " backbone: docs/pages/mcu.md tells which ones TFLM answers alike",
             )
         outputs.append(found)
