@@ -26,6 +26,7 @@ from pipeline.heads.held_out import (
     ask,
     held_out_classifier,
     held_out_frames,
+    predict,
     predictions_of,
 )
 from pipeline.metrics.classification import CROSSVAL, Predictions, agreement, largest_difference, score
@@ -146,16 +147,13 @@ def _agreement_of_runtimes(
     With the runtime `litert` the first comparison is of something with itself.
     """
     resize, runtime = config.resize, config.evaluate.runtime
-    labels = predictions.labels
-
-    def beside(some: list[HeldOutFrame], other: str, title: str) -> Predictions:
-        return predictions_of(some, labels, ask(model, some, resize, other, title=title).of(0))
-
-    litert = predictions if runtime == LITERT else beside(frames, LITERT, "  litert beside it")
+    litert = predictions if runtime == LITERT else predict(model, frames, resize, LITERT, title="  litert beside it")
     few = spread(len(frames), config.evaluate.num_reference_frames)
     chosen = [frames[i] for i in few]
     plain = (
-        predictions.only(few) if runtime == REFERENCE else beside(chosen, REFERENCE, "  reference kernels beside it")
+        predictions.only(few)
+        if runtime == REFERENCE
+        else predict(model, chosen, resize, REFERENCE, title="  reference kernels beside it")
     )
     return {
         "agreement_with_litert": agreement(predictions, litert),

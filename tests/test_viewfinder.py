@@ -26,6 +26,7 @@ COMMANDS = {
     "arm64",
     "trainable",
     "coreml",
+    "mcu",
     "pretrained",
     "try",
     "film",
@@ -171,7 +172,7 @@ def test_the_makefile_explains_every_target_and_starts_tools_by_their_command() 
     ).stdout
     assert [line.split()[1] for line in told.splitlines()] == phony
     used = set(re.findall(r"\$\(BIN\)/viewfinder ([\w-]+)", text))
-    without = {"score", "predict", "pretrained", "arm64", "trainable", "coreml", "film", "import", "completion"}
+    without = {"score", "predict", "pretrained", "arm64", "trainable", "coreml", "mcu", "film", "import", "completion"}
     assert used == COMMANDS - without
     assert not re.search(r"-m pipeline\.(tools|choosing|score)", text)
 

@@ -138,9 +138,7 @@ class Workshop:
                 shape = rows.features.shape[1], len(rows.labels)
                 head = Head(np.zeros(shape, np.float32), np.zeros(shape[1], np.float32), rows.labels)
                 write_bytes(layout.head(scheme), to_bytes(head))
-                write_text(
-                    layout.further_heads(scheme) / INDEX, index_of_heads(())
-                )
+                write_text(layout.further_heads(scheme) / INDEX, index_of_heads(()))
                 assemble(self._composed("assemble", AssembleStage, architecture, scheme))
                 content = layout.model(scheme).read_bytes()
                 latency_ms = measure_in_turns({scheme: content}, num_rounds=1)[scheme]

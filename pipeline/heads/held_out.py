@@ -112,6 +112,11 @@ def ask(content: bytes, frames: list[HeldOutFrame], resize: str, runtime: str, *
     return Answers(read_outputs(content), np.concatenate(classify(pictures, open_one, title=title, unit="frame")))
 
 
+def predict(content: bytes, frames: list[HeldOutFrame], resize: str, runtime: str, *, title: str) -> Predictions:
+    """Ask a model, as `ask` does, and return what its first head says, beside what the frames show."""
+    return predictions_of(frames, *ask(content, frames, resize, runtime, title=title).first)
+
+
 def predictions_of(
     frames: list[HeldOutFrame], labels: tuple[str, ...], probabilities: npt.NDArray[np.float32]
 ) -> Predictions:

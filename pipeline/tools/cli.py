@@ -350,6 +350,28 @@ def coreml(folder: Path, weights: str, author: str, license_name: str, as_json: 
 
 
 @viewfinder.command(cls=Tool)
+@click.option("--max-flash-bytes", type=click.IntRange(min=1), help="Write nothing if the model is larger.")
+@click.option("--max-arena-bytes", type=click.IntRange(min=1), help="Write nothing if TFLM needs more memory for it.")
+@click.option(
+    "--frames", "max_frames", type=click.IntRange(min=1), help="Test frames to score, at most.  [default: all]"
+)
+@_as_json
+def mcu(max_flash_bytes: int | None, max_arena_bytes: int | None, max_frames: int | None, as_json: bool) -> None:
+    """Write the model as a microcontroller's firmware takes it.
+
+    models/mcu/ holds the int8 model in integers alone, from the pixel to the answer: as a .tflite file and as a C
+    array with its header, a picture with a known answer, an example in C++ with a Makefile, and measured.json.
+
+    TensorFlow Lite for Microcontrollers (the package tflite-micro) measures the memory that it takes, and must answer
+    bit for bit as the kernels that score it on the test frames.
+    """
+    from pipeline.tools.mcu import Limits, mcu, table
+
+    measured = mcu(Limits(max_flash_bytes, max_arena_bytes), max_frames)
+    _print(measured if as_json else table(measured))
+
+
+@viewfinder.command(cls=Tool)
 @click.option("--lan", is_flag=True, help="Let phones in your network come, by https.  [default: this machine alone]")
 @click.option("--address", help="Of this machine in that network.  [default: the one that leads outside]")
 @click.option("--port", type=click.IntRange(1, 65535), default=8443, show_default=True, help="To listen at.")
