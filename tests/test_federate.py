@@ -333,6 +333,7 @@ def flower():
     """Set it up, or take what is there: the project's own, so that it is made once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(environment, "FOLDER", PROJECT / ".cache/federate")
+        patch.setattr(simulation, "num_workers", lambda: 1)  # which Ray starts sooner
         try:
             environment.set_up()
         except PipelineError as error:
@@ -358,21 +359,16 @@ def test_federated_averaging_is_central_descent_if_clients_take_one_step(flower)
 
 
 @pytest.mark.slow
-def test_clients_that_go_away_are_left_out_and_noise_has_its_price(flower):
+def test_clients_that_go_away_are_left_out(flower):
     clients = takes_as_clients(made())
     dropped = run(clients, replace(SETTINGS, rounds=2, drop=0.5)).rounds[0]
     steps = [descend(Weights.zeros(NUM_FEATURES, 3), local_rows(clients, i), 0.1, 1).matrix for i in range(6)]
     trios = [np.mean([steps[i] for i in trio], axis=0) for trio in TRIOS]
     assert min(np.abs(dropped[1].matrix - mean).max() for mean in trios) < 1e-6  # of three of six, equally large
-    private = run(clients, replace(SETTINGS, rounds=2, clip=1e-3, noise=1.0))
-    exact = brentq(lambda epsilon: delta_of(epsilon, np.sqrt(2)) - SETTINGS.delta, 0, 50)
-    assert exact <= private.epsilon < 1.25 * exact  # accounting by Renyi orders is never below
-    noise = private.rounds[0][1].matrix
-    assert np.std(noise) == pytest.approx(1e-3 / 6, rel=0.5)
 
 
 def delta_of(epsilon, mu):
-    """Of Gaussian noise; two releases of noise multiplier 1 are as one of mu = sqrt(2).
+    """Of Gaussian noise; r releases of noise multiplier z are as one of mu = sqrt(r) / z.
 
     Source: B. Balle and Y.-X. Wang, Improving the Gaussian Mechanism for Differential Privacy, ICML 2018.
     """
@@ -388,16 +384,22 @@ def test_the_command_from_bottlenecks_to_a_model_that_answers(flower, folder):
     tiny_project.make_bottlenecks(SCHEMES["int8"])
     write_text(Path("dvc.yaml"), "{}\n")
     write_text(Path("params.yaml"), (PROJECT / "params.yaml").read_text(encoding="utf-8"))
-    options = ["--scheme", "int8", "--rounds", "3", "--folds", "3", "--json"]
+    options = ["--scheme", "int8", "--rounds", "2", "--folds", "2", "--clip", "0.001", "--noise", "3", "--json"]
     done = CliRunner().invoke(viewfinder, ["federate", *options], catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
     result = json.loads(done.stdout)
     assert result == json.loads((layout.FEDERATED / "result.json").read_text(encoding="utf-8"))
-    assert (result["clients"]["num"], len(result["accuracy_by_round"])) == (6, 4)
+    assert (result["clients"]["num"], len(result["accuracy_by_round"])) == (6, 3)
     assert result["federated"]["num_frames"] == result["central"]["num_frames"] == 6 * tiny_project.NUM_FRAMES
     head = read_head(layout.FEDERATED / "int8.safetensors")
     assert head.labels == tiny_project.LABELS
     assert head.threshold == result["threshold"]
+    delta = result["privacy"]["delta"]
+    mu = np.sqrt(2) / 3
+    exact = brentq(lambda epsilon: delta_of(epsilon, mu) - delta, 0, 50)
+    # Accounting by Renyi orders is above that, but not above its first form (I. Mironov, CSF 2017, propositions 3 and 7).
+    assert exact <= result["privacy"]["epsilon"] <= mu**2 / 2 + mu * np.sqrt(2 * np.log(1 / delta))
+    assert head.weights.std() == pytest.approx(np.sqrt(2) * 3 * 0.001 / 6, rel=0.4)  # it is noise for the most part
     model = (layout.FEDERATED / "model.tflite").read_bytes()
     assert model == classifier(layout.backbone("int8").read_bytes(), head, name="efficientnet_lite0 int8, federated")
     assert (layout.FEDERATED / "rounds.png").read_bytes().startswith(b"\x89PNG")

@@ -25,6 +25,7 @@ COMMANDS = {
     "predict",
     "arm64",
     "trainable",
+    "federate",
     "pretrained",
     "try",
     "film",
@@ -170,7 +171,17 @@ def test_the_makefile_explains_every_target_and_starts_tools_by_their_command() 
     ).stdout
     assert [line.split()[1] for line in told.splitlines()] == phony
     used = set(re.findall(r"\$\(BIN\)/viewfinder ([\w-]+)", text))
-    assert used == COMMANDS - {"score", "predict", "pretrained", "arm64", "trainable", "film", "import", "completion"}
+    assert used == COMMANDS - {
+        "score",
+        "predict",
+        "pretrained",
+        "arm64",
+        "trainable",
+        "federate",
+        "film",
+        "import",
+        "completion",
+    }
     assert not re.search(r"-m pipeline\.(tools|choosing|score)", text)
 
 

@@ -13,7 +13,7 @@ from pipeline.files import layout
 # Beside the stages' results; not data/, weights/ or the environment, and not DVC's cache (`dvc gc`).
 _MORE: Mapping[Path, str] = {
     layout.DEPLOYED: "the model for your app",
-    layout.DEPLOYED.parent: "models of schemes that are off the list, models/pretrained, models/trainable, pages",
+    layout.DEPLOYED.parent: "models of schemes that are off the list, models/{pretrained,trainable,federated}, pages",
     layout.PICTURES.parent: "tables and pictures of sweeps and searches, the report",
     layout.TENSORBOARD: "logs for TensorBoard",
     Path(".cache"): "the take cache, the search's trials",
