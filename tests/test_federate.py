@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from click.testing import CliRunner
 from scipy.optimize import brentq
@@ -25,6 +26,7 @@ from pipeline.images.codec import encode_jpeg
 from pipeline.litert.learner import Learner
 from pipeline.litert.trainable import HeadShape, with_training
 from pipeline.pictures.rounds import rounds_picture
+from pipeline.processes.progress import Progress
 from pipeline.takes.rows import Rows, Unit
 from pipeline.takes.splits import NONE, TRAIN
 from pipeline.tools.cli import viewfinder
@@ -324,6 +326,21 @@ def test_a_simulation_that_dies_is_told_with_its_last_words(monkeypatch):
         run(takes_as_clients(made()), SETTINGS)
 
 
+def test_ctrl_c_ends_what_was_started(monkeypatch, folder):
+    code = "import os, sys, time; open({!r}, 'w').write(str(os.getpid())); "
+    code += "os.write(int(sys.argv[2]), b'.'); time.sleep(600)"
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(simulation, "_MAIN", code.format(str(folder / "pid")))
+    monkeypatch.setattr(simulation, "set_up", lambda: Path(sys.executable))
+    monkeypatch.setattr(Progress, "update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(takes_as_clients(made()), SETTINGS)
+    assert not psutil.pid_exists(int((folder / "pid").read_text(encoding="utf-8")))
+
+
 def run(clients, settings, runs=None):
     return simulate(clients, runs or [all_weights(clients.rows)], settings, title="test")
 
@@ -367,6 +384,14 @@ def test_clients_that_go_away_are_left_out(flower):
     assert min(np.abs(dropped[1].matrix - mean).max() for mean in trios) < 1e-6  # of three of six, equally large
 
 
+@pytest.mark.slow
+def test_a_client_that_fails_is_none_that_goes_away(flower):
+    clients = takes_as_clients(made())
+    clients.rows.label_indices[0] = 7  # no output of the head
+    with pytest.raises(PipelineError, match=r"the simulation ended(.|\n)*1 of 6 clients failed: (.|\n)*out of bounds"):
+        run(clients, SETTINGS, [all_weights(made())])
+
+
 def delta_of(epsilon, mu):
     """Of Gaussian noise; r releases of noise multiplier z are as one of mu = sqrt(r) / z.
 
@@ -397,7 +422,7 @@ def test_the_command_from_bottlenecks_to_a_model_that_answers(flower, folder):
     delta = result["privacy"]["delta"]
     mu = np.sqrt(2) / 3
     exact = brentq(lambda epsilon: delta_of(epsilon, mu) - delta, 0, 50)
-    # Accounting by Renyi orders is above that, but not above its first form (I. Mironov, CSF 2017, propositions 3 and 7).
+    # Accounting by Renyi orders is above that, but not above its first form (I. Mironov, CSF 2017).
     assert exact <= result["privacy"]["epsilon"] <= mu**2 / 2 + mu * np.sqrt(2 * np.log(1 / delta))
     assert head.weights.std() == pytest.approx(np.sqrt(2) * 3 * 0.001 / 6, rel=0.4)  # it is noise for the most part
     model = (layout.FEDERATED / "model.tflite").read_bytes()

@@ -21,6 +21,7 @@ from pipeline.processes.progress import Progress
 from pipeline.processes.workers import num_workers
 
 _MAIN = "from pipeline.federated.flower_guest import main; main()"
+_SECONDS_TO_END = 20
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,7 @@ def _run(python: Path, folder: Path, progress: Progress) -> None:
                 progress.update()
             status = process.wait()
         finally:
-            process.kill()
-            process.wait()
+            _end(process)
         if status or not (folder / "found.json").is_file():
             log.seek(0)
             raise PipelineError(
@@ -138,3 +138,13 @@ def _run(python: Path, folder: Path, progress: Progress) -> None:
                 expected="an answer from each client that is asked",
                 remedy="by its last lines; if Flower itself is broken, delete .cache/federate, which is set up anew",
             )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End Flower if it has not, and let it end Ray's processes before."""
+    process.terminate()
+    try:
+        process.wait(_SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

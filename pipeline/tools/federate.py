@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.config.application import answer_ctrl_c_by_an_exception
 from pipeline.config.composing import composed
 from pipeline.config.crossval import CrossvalStage
 from pipeline.config.plain import PARAMS, load
@@ -79,6 +80,7 @@ def federate(request: Request) -> dict[str, Any]:
         PipelineError: If Flower cannot be set up, or the simulation fails.
     """
     begun = time.monotonic()
+    answer_ctrl_c_by_an_exception()
     _refuse_contradictions(request)
     params = load(PARAMS)
     scheme = request.scheme or str(params.get("deploy"))
