@@ -39,5 +39,5 @@ def rounds_picture(
         axes.set_xlabel("round")
         axes.set_ylabel(f"accuracy on {asked_of} held out, %")
         axes.set_title(f"{num_clients} clients learn together", loc="left")
-        axes.legend(frameon=False, loc="lower right")
+        figure.legend(frameon=False, loc="outside lower center", ncols=4)
         return to_png(figure)

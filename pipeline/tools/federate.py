@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pipeline.config.crossval import CrossvalStage
 from pipeline.config.plain import PARAMS, load
 from pipeline.config.train import HEAD
 from pipeline.errors import ConfigurationError, InputError
-from pipeline.federated.clients import Clients, clients_of_table, made_up_clients, takes_as_clients
+from pipeline.federated.clients import Clients, Indices, clients_of_table, made_up_clients, takes_as_clients
 from pipeline.federated.scoring import Alone, alone, central, head_of, out_of_fold, weights_without
 from pipeline.federated.simulation import Settings, Simulated, simulate
 from pipeline.files import layout, write_bytes, write_text
@@ -93,12 +94,8 @@ def federate(request: Request) -> dict[str, Any]:
     balance = config.training.class_balance
     runs = [weights_without(clients.rows, fold, class_balance=balance) for fold in (*folds, np.zeros(0, np.int64))]
     simulated = simulate(clients, runs, settings, title="federate")
-
-    def predictions_after(number: int) -> Predictions:
-        return out_of_fold(clients.rows, folds, lambda fold: head_of(simulated.rounds[fold][number], clients.rows))
-
-    by_round = [predictions_after(number) for number in range(settings.rounds + 1)]
     together, own = central(clients.rows, folds, config), alone(clients, settings, class_balance=balance)
+    by_round = _by_round(clients, folds, simulated)
     threshold = threshold_of(by_round[-1].probabilities, config.unknown.keep_percent)
     head = head_of(simulated.rounds[-1][-1], clients.rows, threshold)
     result = {
@@ -106,16 +103,31 @@ def federate(request: Request) -> dict[str, Any]:
         "clients": _told_clients(clients, len(folds)),
         "settings": vars(settings),
         "privacy": _privacy(simulated, settings),
-        "federated": _figures(by_round[-1]),
-        "central": _figures(together),
-        "alone": _figures_alone(own),
-        "federated_minus_central": accuracy_difference_interval(together.table(), by_round[-1].table()),
-        "accuracy_by_round": [_accuracy(one) for one in by_round],
+        **_compared(by_round, together, own),
         "threshold": head.threshold,
         "seconds": round(time.monotonic() - begun, 1),
     }
     _write(result, head, str(params.get("backbone")), str(params.get("resize")))
     return result
+
+
+def _by_round(clients: Clients, folds: Sequence[Indices], simulated: Simulated) -> list[Predictions]:
+    """Return what was said about held-out frames before the first round, and after each."""
+
+    def after(number: int) -> Predictions:
+        return out_of_fold(clients.rows, folds, lambda fold: head_of(simulated.rounds[fold][number], clients.rows))
+
+    return [after(number) for number in range(len(simulated.rounds[0]))]
+
+
+def _compared(by_round: Sequence[Predictions], together: Predictions, own: Alone) -> dict[str, Any]:
+    return {
+        "federated": _figures(by_round[-1]),
+        "central": _figures(together),
+        "alone": _figures_alone(own),
+        "federated_minus_central": accuracy_difference_interval(together.table(), by_round[-1].table()),
+        "accuracy_by_round": [_accuracy(one) for one in by_round],
+    }
 
 
 def table(result: dict[str, Any]) -> str:
