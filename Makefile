@@ -98,6 +98,8 @@ lock: setup-dev  ## Choose the newest versions again, for all supported Pythons
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra dev -c requirements.lock \
 	  pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements-federate.in \
+	  -o requirements-federate.lock
 
 cache-gc: setup  ## Make room in the take cache, least recently used first (conf/cache.yaml)
 	@$(BIN)/viewfinder cache make-room

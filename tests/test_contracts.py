@@ -165,7 +165,7 @@ def all_outs(stage: dict[str, Any]) -> list[str]:
 
 
 def test_locks_pin_every_package_with_a_hash() -> None:
-    for lock in ("requirements.lock", "requirements-dev.lock"):
+    for lock in ("requirements.lock", "requirements-dev.lock", "requirements-federate.lock"):
         text = (PROJECT / lock).read_text()
         packages = re.split(r"\n(?=\S)", text.strip())
         assert [

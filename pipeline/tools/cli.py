@@ -19,6 +19,7 @@ _SHELLS = ("bash", "zsh", "fish")
 _FILE = click.Path(path_type=Path)
 # As in params.yaml: `frames.per_second` and `frames.width`.
 _RATE, _WIDTH = click.FloatRange(min=0, min_open=True), click.IntRange(min=16)
+_POSITIVE = click.FloatRange(min=0, min_open=True)
 _SCORE_EXAMPLES = """\b
 viewfinder score models/deployed/model.tflite data/videos
 viewfinder score theirs.tflite photos --labels labels.txt --mean 127.5 --std 127.5 --json > theirs.json
@@ -369,6 +370,40 @@ def mcu(max_flash_bytes: int | None, max_arena_bytes: int | None, max_frames: in
 
     measured = mcu(Limits(max_flash_bytes, max_arena_bytes), max_frames)
     _print(measured if as_json else table(measured))
+
+
+@viewfinder.command(cls=Tool)
+@click.option("--scheme", help="Whose bottlenecks.  [default: as `deploy` in params.yaml says]")
+@click.option("--clients", "table", type=_FILE, help="Who filmed what: a table with the columns take,client.")
+@click.option("--num-clients", type=click.IntRange(min=1), help="Make up so many clients.  [default: each take is one]")
+@click.option("--skew", type=_POSITIVE, help="Of their labels: lower is more uneven (Dirichlet).  [default: even]")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=30, show_default=True, help="Of averaging.")
+@click.option("--share", type=click.FloatRange(0, 1, min_open=True), help="Of clients a round.  [default: all, or 50]")
+@click.option(
+    "--drop", type=click.FloatRange(0, 1, max_open=True), default=0, show_default=True, help="Share that goes away."
+)
+@click.option(
+    "--local-epochs", type=click.IntRange(min=1), default=10, show_default=True, help="Steps of a client in a round."
+)
+@click.option("--learning-rate", type=_POSITIVE, help="Of these steps.  [default: by the length of features]")
+@click.option("--clip", type=_POSITIVE, help="Norm that each client's update is cut to.  [default: as it is]")
+@click.option(
+    "--noise", type=click.FloatRange(min=0), default=0, show_default=True, help="On the updates, in units of --clip."
+)
+@click.option("--folds", "num_folds", type=click.IntRange(2, 20), default=5, show_default=True, help="To hold out.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is drawn.")
+@_as_json
+def federate(as_json: bool, **options: Any) -> None:
+    """Train the head as if no frame left its phone.
+
+    Simulates federated averaging on this machine, with Flower: each take, or each person of a table, is a client that
+    keeps its frames. models/federated/ gets the head, a model with it, and how good it is on clients that were held
+    out, beside training in one place and beside each client alone. Flower is set up once in .cache/federate, from PyPI.
+    """
+    from pipeline.tools.federate import Request, federate, table
+
+    result = federate(Request(**options))
+    _print(result if as_json else table(result))
 
 
 @viewfinder.command(cls=Tool)
