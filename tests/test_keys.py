@@ -223,7 +223,7 @@ def test_an_edit_of_code_that_computes_makes_another_key_and_no_other_edit_does(
 
 def test_every_library_that_the_code_imports_is_in_a_lock() -> None:
     imported = {library for name in modules() for library in usage_of(name).libraries}
-    locks = [PROJECT / "requirements.lock", PROJECT / "requirements-dev.lock"]
+    locks = [PROJECT / f"requirements{name}.lock" for name in ("", "-dev", "-federate")]
     assert sorted(map(distribution_of, imported)) == sorted(locked_versions(imported, locks))
     installed = packages_distributions()
     wrong = {name for name in imported & set(installed) if distribution_of(name) not in map(_normal, installed[name])}
