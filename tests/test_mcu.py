@@ -477,7 +477,9 @@ def test_settings_that_were_edited_since_the_run_are_refused(project):
 def test_files_of_two_runs_are_refused(project):
     weights, bias = head(3, num_features=5)
     write_bytes(layout.head("int8"), to_bytes(Head(weights, bias, tiny_project.LABELS, 0.4)))
-    with pytest.raises(ModelError, match=r"backbone, head and bottlenecks of int8 have 5, 12 features(.|\n)*files of one run"):
+    with pytest.raises(
+        ModelError, match=r"backbone, head and bottlenecks of int8 have 5, 12 features(.|\n)*files of one run"
+    ):
         mcu(Limits(), None)
 
 
