@@ -23,6 +23,7 @@ from pipeline.config.heads import check_heads
 from pipeline.config.multihead import MultiheadStage
 from pipeline.config.report import ReportConfig, ReportStage
 from pipeline.config.train import TrainStage
+from pipeline.coreml.saved import SavedPackage
 from pipeline.crossval import crossval
 from pipeline.deploy import deploy
 from pipeline.errors import ConfigurationError, InputError, ModelError
@@ -41,7 +42,6 @@ from pipeline.litert.head import append_head, features_of
 from pipeline.litert.input_type import with_float_input
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import Output, embed_outputs, labels_file_of, read_outputs, read_threshold
-from pipeline.litert.none_row import first_head_of
 from pipeline.litert.runtimes import open_classifier, signature
 from pipeline.metrics.classification import Predictions
 from pipeline.metrics.further import agreement_of_heads, figures_from_pixels
@@ -52,6 +52,7 @@ from pipeline.takes.answers import read_answers, unlisted_heads
 from pipeline.takes.rows import read_rows
 from pipeline.takes.splits import NONE, read_takes
 from pipeline.tools.cli import viewfinder
+from pipeline.tools.coreml import PACKAGE
 from pipeline.train import train
 from tests import tiny_models, tiny_project
 from tests.conftest import PROJECT
@@ -629,22 +630,26 @@ def test_the_first_head_can_learn_beside_others(deployed: Path) -> None:
     assert json.loads((layout.TRAINABLE / "manifest.json").read_text())["labels"] == list(tiny_project.LABELS)
 
 
-def test_what_takes_one_head_gets_the_first() -> None:
-    first = Model(first_head_of(several()))
-    for picture in tiny_models.pictures(2):
-        assert first(picture).tobytes() == Model(several())(picture)[:2].tobytes()
-    one = append_head(tiny_models.backbone(), *tiny_models.head())
-    assert first_head_of(one) == one
-
-
 @pytest.mark.slow
-def test_a_package_for_core_ml_has_the_first_head(deployed: Path) -> None:
+@pytest.mark.parametrize("weights", ["float32", "float16"])
+def test_a_package_for_core_ml_has_every_head(deployed: Path, weights: str) -> None:
     pytest.importorskip("coremltools", reason="make setup-dev installs it")
     for name in ("dvc.yaml", "params.yaml"):
         write_text(deployed / name, "{}\n")
-    done = CliRunner().invoke(viewfinder, ["coreml", "--weights", "float32", "--json"])
+    done = CliRunner().invoke(viewfinder, ["coreml", "--weights", weights, "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["holds"]
+    package = SavedPackage(PACKAGE)
+    assert package.classes == [*tiny_project.LABELS, NONE]
+    assert package.further == ["shade", "parts"]
+    told = json.loads(package.description.metadata.userDefined["heads"])
+    assert told["shade"]["labels"] == ["dark", "light"]
+    assert told["parts"] == {"labels": ["handle", "leaf", "rim"], "threshold": 0.5, "may_name_several": True}
+    picture = tiny_models.pictures(1)[0]
+    expected = Model((layout.DEPLOYED / "model.tflite").read_bytes())(picture)
+    np.testing.assert_allclose(
+        package(picture)[[0, 1, 3, 4, 5, 6, 7]], expected, atol=1e-6 if weights == "float32" else 0.01
+    )
 
 
 def test_there_is_a_picture_of_every_head(deployed: Path) -> None:

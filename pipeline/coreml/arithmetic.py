@@ -141,6 +141,7 @@ _OF_ONE: Mapping[str, Callable[[Any], Any]] = {
     "abs": np.abs,
     "cast": lambda x: x,  # the type of its output says what it becomes
     "exp": np.exp,
+    "identity": lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
     "relu6": lambda x: np.clip(x, 0, 6),
     "sigmoid": _sigmoid,

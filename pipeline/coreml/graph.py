@@ -1,5 +1,6 @@
 """A .tflite classifier's graph as the translation to Core ML needs it: constants as arrays, operators in order."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from pipeline.litert.flatbuffer import LOGITS_NAME, operator_name, read_model, t
 
 HEAD = "head_"  # so begins the name of what makes the logits
 
+_FURTHER = re.compile(rb"head/([^/]+)/probabilities")  # the output of a head beside the first
 _DTYPES = {"FLOAT32": "<f4", "INT32": "<i4", "INT64": "<i8"}
 
 
@@ -42,14 +44,15 @@ class Node:
 
 
 class Graph:
-    """A graph with one input and one output, whose shapes are all known.
+    """A graph with one input and an output for each head, whose shapes are all known.
 
     Attributes:
         nodes: Its operators, in an order in which they can run.
         constants: What tensors always hold, by index, in LiteRT's layout; float32, int32 or int64.
         shapes: Of all tensors, by index, in LiteRT's layout: pictures are [1, height, width, channels].
         image: Index of the input.
-        output: Index of the probabilities.
+        output: Index of the probabilities of the first head.
+        further: Likewise, of the heads beside it, by name.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -61,16 +64,30 @@ class Graph:
         model = read_model(content)
         graph = model.subgraphs[0]
         self.image, self.output = int(graph.inputs[0]), int(graph.outputs[0])
+        self.further = dict(_further_outputs(graph))
         self.nodes = list(_nodes(model))
         self.shapes = {index: _shape(tensor) for index, tensor in enumerate(graph.tensors)}
         self.constants = dict(_constants(model, self.shapes))
+
+
+def _further_outputs(graph: Any) -> Iterator[tuple[str, int]]:
+    for index in map(int, graph.outputs[1:]):
+        name = graph.tensors[index].name or b""
+        match = _FURTHER.fullmatch(name)
+        if match is None:
+            raise ModelError(
+                found=f"an output {name.decode()!r} beside the first, in the graph for Core ML",
+                expected="outputs of heads, as the stage `assemble` names them",
+                remedy="export the model with one output",
+            )
+        yield match[1].decode(), index
 
 
 def _nodes(model: Any) -> Iterator[Node]:
     for position, operator in enumerate(model.subgraphs[0].operators):
         inputs = tuple(int(index) for index in operator.inputs)
         output = int(operator.outputs[0])
-        is_head = model.subgraphs[0].tensors[output].name == LOGITS_NAME
+        is_head = (model.subgraphs[0].tensors[output].name or b"").rpartition(b"/")[2] == LOGITS_NAME
         yield Node(operator_name(model, operator), position, inputs, output, operator.builtinOptions, is_head)
 
 

@@ -1,7 +1,7 @@
 """Builds a package of Core ML from a .tflite classifier, operator by operator, without TensorFlow."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pipeline.processes.silence import silenced
 
 IMAGE, LABEL = "image", "classLabel"  # names of the input and of the output; Core ML's own for classifiers
 PROBABILITIES = f"{LABEL}_probs"  # as coremltools calls them
+_OF_FIRST_HEAD = "probabilities"  # what these are made of, in the program
 
 # Layers with fewer weights stay float16: depthwise convolutions and the first ones are a fiftieth of a network's size,
 # and of its errors in 8 bits they make most, for each of their sums has few terms.
@@ -68,12 +69,12 @@ def save_package(path: Path, content: bytes, classes: Sequence[str], weights: We
     with silenced(), warnings.catch_warnings(action="ignore"):
         model = _converted(ct, program, graph, classes, weights)
         model = _compressed(ct, model, weights)
-        _describe(model, about)
+        _describe(model, about, graph.further)
         model.save(str(path))
 
 
 def program_of(graph: Graph) -> Any:
-    """Translate a graph into a program of Core ML from `image`, float32 [1, 3, p, p], 0..255, to its output.
+    """Translate a graph into a program of Core ML from `image`, float32 [1, 3, p, p], 0..255, to its outputs.
 
     Raises:
         MissingPackageError: If coremltools is not installed.
@@ -90,7 +91,11 @@ def program_of(graph: Graph) -> Any:
         translation = Translation(Builder, graph, image)
         for node in graph.nodes:
             translation.add(node, OPERATORS[node.kind])
-        return translation.values[graph.output]
+        first = translation.values[graph.output]
+        if not graph.further:
+            return first
+        named = {_OF_FIRST_HEAD: first} | {name: translation.values[at] for name, at in graph.further.items()}
+        return tuple(Builder.identity(x=value, name=name) for name, value in named.items())
 
     return program
 
@@ -111,7 +116,7 @@ def _converted(ct: Any, program: Any, graph: Graph, classes: Sequence[str], weig
     return ct.convert(
         program,
         inputs=[ct.ImageType(name=image, shape=(1, channels, height, width), color_layout=ct.colorlayout.RGB)],
-        classifier_config=ct.ClassifierConfig(list(classes), LABEL),
+        classifier_config=ct.ClassifierConfig(list(classes), LABEL, _OF_FIRST_HEAD if graph.further else None),
         convert_to="mlprogram",
         compute_precision=ct.precision.FLOAT16 if weights.computes_in_float16 else ct.precision.FLOAT32,
         minimum_deployment_target=getattr(ct.target, f"iOS{weights.ios}"),
@@ -134,10 +139,12 @@ def _compressed(ct: Any, model: Any, weights: Weights) -> Any:
     return compress(model, optimize.OptimizationConfig(op, op_name_configs=dict.fromkeys(heads)))
 
 
-def _describe(model: Any, about: About) -> None:
+def _describe(model: Any, about: About, further: Iterable[str]) -> None:
     model.short_description, model.author, model.license = about.description, about.author, about.license
     model.version = about.version
     model.user_defined_metadata.update(about.more)
     model.input_description[IMAGE] = "RGB picture, 0..255; the normalization is inside"
     model.output_description[LABEL] = "The most probable class"
     model.output_description[PROBABILITIES] = "Probability of each class"
+    for head in further:
+        model.output_description[head] = f"Probability of each label of the head {head}, in the order of the metadata"

@@ -27,6 +27,7 @@ class SavedPackage:
     Attributes:
         input_pixels: Side of the square picture.
         classes: What it tells apart, in the order of its probabilities.
+        further: Names of the heads beside the first.
         description: The specification's own (`Model.description`).
         specification_version: Of the file; 6 is iOS 15's, 7 is iOS 16's.
     """
@@ -56,15 +57,17 @@ class SavedPackage:
         self._constants = dict[str, Any]()
         for operator in program.functions[_PROGRAM].operations:
             self._take(operator)
+        answers = [str(output.name) for output in self.description.output]
+        self.further = [name for name in answers if name in self._made()]
 
     def __call__(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Compute the probabilities.
+        """Compute the probabilities, those of all heads one behind the other.
 
         Args:
             picture: uint8 [input_pixels, input_pixels, 3], RGB, 0..255.
 
         Returns:
-            float32 [num_classes].
+            float32 [num_classes, and the labels of further heads].
         """
         values: dict[str, Any] = dict(self._constants)
         values[self._image] = picture.transpose(2, 0, 1)[np.newaxis].astype(np.float32)
@@ -72,8 +75,13 @@ class SavedPackage:
             for operator in self._steps:
                 result = OPERATORS[operator.op_type](**_arguments(operator, values))
                 values[operator.outputs[0].name] = _rounded(result, operator.outputs[0])
-        probabilities: npt.NDArray[np.float32] = values[self._probabilities].reshape(-1).astype(np.float32)
+        found = [values[name].reshape(-1) for name in (self._probabilities, *self.further)]
+        probabilities: npt.NDArray[np.float32] = np.concatenate(found).astype(np.float32)
         return probabilities
+
+    def _made(self) -> set[str]:
+        """Return the names of what the operators make; the classifier's own outputs are not among them."""
+        return {str(operator.outputs[0].name) for operator in self._steps}
 
     def _take(self, operator: Any) -> None:
         """Keep an operator in the order of the program, or what it always gives."""

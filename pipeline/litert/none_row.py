@@ -5,7 +5,9 @@ from pipeline.litert.unused import drop_unused
 
 
 def with_none(content: bytes) -> bytes | None:
-    """Let a classifier give also the probability that a picture shows none of its labels, behind those of the labels.
+    """Let the first head of a classifier give also the probability that a picture shows none of its labels.
+
+    It stands behind those of the labels.
 
     Args:
         content: A .tflite file.
@@ -23,24 +25,6 @@ def with_none(content: bytes) -> bytes | None:
     every = [index for index in made if graph.tensors[index].name == EVERY_PROBABILITY_NAME]
     if not every:
         return None
-    graph.outputs, model.signatureDefs, model.metadata = every, [], []
-    drop_unused(model)
-    return write_model(model)
-
-
-def first_head_of(content: bytes) -> bytes:
-    """Return a classifier without the heads beside the first; the same file if there are none.
-
-    Args:
-        content: A .tflite file.
-
-    Raises:
-        ModelError: If it is no TensorFlow Lite model.
-    """
-    model = read_model(content)
-    graph = model.subgraphs[0]
-    if len(graph.outputs) == 1:
-        return content
-    graph.outputs, model.signatureDefs, model.metadata = [int(graph.outputs[0])], [], []
+    graph.outputs, model.signatureDefs, model.metadata = [*every, *map(int, graph.outputs[1:])], [], []
     drop_unused(model)
     return write_model(model)

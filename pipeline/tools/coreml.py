@@ -17,11 +17,13 @@ from pipeline.coreml.saved import SavedPackage
 from pipeline.coreml.weights import Weights, weights_of
 from pipeline.errors import ModelError
 from pipeline.files import layout, sha256_of_bytes
+from pipeline.litert.foreign import heads_of
 from pipeline.litert.golden import largest_factor
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import read_labels, read_threshold
 from pipeline.litert.model_file import is_float32
-from pipeline.litert.none_row import first_head_of, with_none
+from pipeline.litert.none_row import with_none
+from pipeline.litert.runtimes import signature
 from pipeline.metrics.probabilities import named
 from pipeline.takes.splits import NONE
 from pipeline.takes.staging import staged
@@ -95,9 +97,10 @@ def coreml(folder: Path, weights_name: str, *, author: str, license_name: str, s
     content = source.read_bytes()
     labels, threshold = read_labels(content), read_threshold(content)
     with_none_row = with_none(content)
-    whole = with_none_row or first_head_of(content)
+    whole = with_none_row or content
     classes = [*labels, NONE] if with_none_row else labels
     about = _about(labels, threshold, golden.manifest["input"]["resize"], source, weights)
+    about["more"] |= _heads(content)
     about |= {"author": author, "license": license_name, "version": sha256_of_bytes(content)[:_VERSION_DIGITS]}
     sys.stderr.write(f"coreml: translating {source}\n")
     with staged(PACKAGE.parent) as staging:
@@ -201,6 +204,15 @@ def refuse_broken(proof: Proof) -> None:
 def _answer(classes: list[str], probabilities: npt.NDArray[np.float32], threshold: float | None) -> str | None:
     labels = [name for name in classes if name != NONE]
     return named(labels, probabilities[: len(labels)], threshold)
+
+
+def _heads(content: bytes) -> dict[str, str]:
+    """Return what the package tells of the heads beside the first: labels, threshold, and whether many may be true."""
+    told = {
+        head.name: {"labels": head.labels, "threshold": head.threshold, "may_name_several": head.may_name_several}
+        for head in heads_of(content, signature(content))[1:]
+    }
+    return {"heads": json.dumps(told, ensure_ascii=False)} if told else {}
 
 
 def _about(labels: list[str], threshold: float | None, resize: str, source: Path, weights: Weights) -> dict[str, Any]:
