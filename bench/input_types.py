@@ -36,7 +36,7 @@ from pipeline.images.photos import read_photo
 from pipeline.litert.golden import largest_factor
 from pipeline.litert.input_type import with_float_input
 from pipeline.litert.interpreter import Model
-from pipeline.litert.metadata import read_labels, read_threshold
+from pipeline.litert.metadata import read_labels, read_outputs, read_threshold
 from pipeline.litert.runtimes import open_classifier
 from pipeline.metrics.predictions import read_predictions
 from pipeline.metrics.probabilities import named
@@ -61,7 +61,8 @@ window.classify = async (model, delegate, pictures) => {
   const found = [];
   for (const picture of pictures) {
     const image = await createImageBitmap(new Blob([bytes(picture)], {type: "image/png"}));
-    found.push(classifier.classify(image).classifications[0].categories.map(({index, score}) => [index, score]));
+    const heads = classifier.classify(image).classifications;
+    found.push(heads.flatMap(head => head.categories.map(({index, score}) => [head.headIndex, index, score])));
   }
   classifier.close();
   return found;
@@ -70,13 +71,13 @@ window.ready = true;
 </script>"""
 TFLM = """import sys, numpy
 from tflite_micro import runtime
-model, given, answers = sys.argv[1:]
+model, given, answers, num_outputs = sys.argv[1:]
 interpreter = runtime.Interpreter.from_file(model, arena_size=100_000_000)
 found = []
 for picture in numpy.load(given):
     interpreter.set_input(picture[None], 0)
     interpreter.invoke()
-    found.append(interpreter.get_output(0).ravel())
+    found.append(numpy.concatenate([interpreter.get_output(number).ravel() for number in range(int(num_outputs))]))
 numpy.save(answers, found)
 """
 
@@ -133,10 +134,11 @@ def in_browser(page: Any, said: list[str], delegate: str) -> Answer:
         except Exception as error:
             lines = [line for text in said for line in text.splitlines() if ": Not supported" in line or "CAST" in line]
             raise RefusedError(lines[0] if lines else str(error).splitlines()[0]) from error
-        answers = np.zeros((len(pictures), len(read_labels(model))), np.float32)
+        starts = np.cumsum([0, *(len(output.labels) for output in read_outputs(model))])
+        answers = np.zeros((len(pictures), starts[-1]), np.float32)
         for row, categories in zip(answers, found, strict=True):
-            for index, score in categories:
-                row[index] = score
+            for head, index, score in categories:
+                row[starts[head] + index] = score
         return list(answers)
 
     return answer
@@ -151,8 +153,9 @@ def in_tflm(python: str) -> Answer:
             (folder / "model.tflite").write_bytes(model)
             np.save(folder / "given.npy", np.array(pictures, Model(model).input_type))
             files = [str(folder / file) for file in ("model.tflite", "given.npy", "answers.npy")]
+            num_outputs = str(len(read_outputs(model)))
             done = subprocess.run(
-                [python, "-c", TFLM, *files], check=False, capture_output=True, text=True, encoding="utf-8"
+                [python, "-c", TFLM, *files, num_outputs], check=False, capture_output=True, text=True, encoding="utf-8"
             )
             if done.returncode:
                 lines = [line for line in done.stderr.splitlines() if "not supported" in line or "not true" in line]
@@ -222,7 +225,10 @@ def cell(runtime: Runtime, model: bytes, golden: Sequence[Rgb], frames: Sequence
     if not factors[of_frames]:
         return told
     pairs = zip(found[of_frames], expected[of_frames], strict=True)
-    same = np.mean([named(labels, one, threshold) == named(labels, other, threshold) for one, other in pairs])
+    num = len(labels)  # of the first head
+    same = np.mean(
+        [named(labels, one[:num], threshold) == named(labels, other[:num], threshold) for one, other in pairs]
+    )
     return f"{told}; {max(factors[of_frames]):.4g}, {same:.1%}"
 
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, recall_score
 
+from bench import input_types
 from pipeline.assemble import assemble
 from pipeline.config.assemble import AssembleStage
 from pipeline.config.deploy import DeployStage
@@ -26,7 +27,7 @@ from pipeline.config.train import TrainStage
 from pipeline.coreml.saved import SavedPackage
 from pipeline.crossval import crossval
 from pipeline.deploy import deploy
-from pipeline.errors import ConfigurationError, InputError, ModelError
+from pipeline.errors import ConfigurationError, InputError, ModelError, PipelineError
 from pipeline.evaluate import evaluate
 from pipeline.files import layout, write_text
 from pipeline.gate import breaches_of
@@ -55,6 +56,7 @@ from pipeline.tools.cli import viewfinder
 from pipeline.tools.coreml import PACKAGE
 from pipeline.train import train
 from tests import tiny_models, tiny_project
+from tests.browsers import browser_path
 from tests.conftest import PROJECT
 from tests.test_crossval import CONFIG as CROSSVAL
 from tests.test_evaluate import CONFIG
@@ -497,6 +499,21 @@ def test_mediapipe_lists_every_head_under_its_name() -> None:
     ours = open_classifier(content, runtime="mediapipe", resize="stretch")
     assert ours(picture).tolist() == pytest.approx(expected, abs=1e-7)
     ours.close()
+
+
+@pytest.mark.slow
+def test_mediapipe_in_a_browser_answers_by_every_head() -> None:
+    pytest.importorskip("playwright.sync_api", reason="make setup-dev installs it")
+    if browser_path() is None:
+        pytest.skip("no browser here (apt-get install chromium)")
+    pictures = list(tiny_models.pictures(2))
+    try:
+        with input_types.browser_page() as (page, said):
+            found = input_types.in_browser(page, said, "CPU")(several(), pictures)
+    except PipelineError as error:
+        pytest.skip(f"no MediaPipe for browsers: {error}")
+    for picture, answer in zip(pictures, found, strict=True):
+        np.testing.assert_allclose(answer, Model(several())(picture), atol=1e-6)
 
 
 # From the stages to what people see
