@@ -41,7 +41,7 @@ def _job(take: Take, config: AugmentConfig) -> TakeJob:
         "settings": asdict(config),
     }
     compute = partial(augment_take, take, sha256, config)
-    return TakeJob.of(f"{take.label}/{take.name}", take.table, compute, depends_on, reads=[source])
+    return TakeJob.of(take.full_name, take.table, compute, depends_on, reads=[source])
 
 
 def main() -> None:

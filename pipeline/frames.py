@@ -67,7 +67,7 @@ def _job(take: Take, config: FramesConfig) -> TakeJob:
         files = [take.path]
         compute = partial(frames_of_video, take.path, take.sha256, config)
     depends_on = {"take": take.sha256, "settings": settings}
-    return TakeJob.of(f"{take.label}/{take.name}", take.table, compute, depends_on, reads=files)
+    return TakeJob.of(take.full_name, take.table, compute, depends_on, reads=files)
 
 
 def _parts_with_frames(take: Take) -> set[str]:

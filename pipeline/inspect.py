@@ -121,7 +121,7 @@ def _job(take: Take) -> TakeJob:
     source = layout.FRAMES / take.table
     sha256 = sha256_of_file(source)
     compute = partial(statistics_of_take, source, sha256)
-    return TakeJob.of(f"{take.label}/{take.name}", take.table, compute, {"frames": sha256}, reads=[source])
+    return TakeJob.of(take.full_name, take.table, compute, {"frames": sha256}, reads=[source])
 
 
 def _evidence(takes: Sequence[Take]) -> Evidence:

@@ -11,14 +11,13 @@ they are none of the labels. With `training.final: train` both heads are the sam
 
 import shutil
 import sys
-from functools import partial
 
 from pipeline.config.application import run_stage
-from pipeline.config.train import ALL_TAKES, HEAD, TrainStage
+from pipeline.config.train import TrainStage
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.heads.head_file import to_bytes
 from pipeline.heads.inputs import learned_rows
-from pipeline.heads.training import train_head
+from pipeline.heads.training import train_both
 
 
 def train(config: TrainStage) -> None:
@@ -26,16 +25,9 @@ def train(config: TrainStage) -> None:
     title, log_folder = f"train@{config.scheme}", layout.TENSORBOARD / config.scheme
     rows, lookalikes = learned_rows(config.scheme, config.unknown.mode)
     shutil.rmtree(log_folder, ignore_errors=True)
-    trained = partial(
-        train_head,
-        config=config.training,
-        keep_percent=config.unknown.keep_percent,
-        title=title,
-        log_folder=log_folder,
+    held_out, final = train_both(
+        rows, config.training, keep_percent=config.unknown.keep_percent, title=title, log_folder=log_folder
     )
-    held_out = trained(rows.only(rows.are_for_training))
-    is_final = config.training.final == ALL_TAKES and config.training.mode == HEAD
-    final = trained(rows) if is_final else held_out
     write_bytes(layout.held_out_head(config.scheme), to_bytes(held_out.head))
     write_bytes(layout.head(config.scheme), to_bytes(final.head))
     write_text(layout.training_curves(config.scheme), final.curves.to_csv(index=False, lineterminator="\n"))
@@ -43,7 +35,7 @@ def train(config: TrainStage) -> None:
         sys.stderr.write(
             f"train@{config.scheme}: {one.take} looks like '{one.label}' and is not learned as something else\n"
         )
-    takes = "all takes" if is_final else "all but the test takes"
+    takes = "all takes" if final is not held_out else "all but the test takes"
     sys.stderr.write(f"train@{config.scheme}: {final.summary}; trained on {takes}\n")
 
 

@@ -1,6 +1,5 @@
 """Whose rows are whose: takes, persons that a table names, or clients that are made up."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,6 +10,7 @@ import numpy.typing as npt
 
 from pipeline.errors import ConfigurationError, InputError
 from pipeline.takes.assignment import place_of, recordings_of
+from pipeline.takes.hand_made import rows_of, telling_what_is_wrong
 from pipeline.takes.rows import Rows
 
 COLUMNS = ("take", "client")
@@ -207,21 +207,11 @@ def _recordings(rows: Rows) -> npt.NDArray[np.object_]:
 
 def _read_table(path: Path) -> dict[str, str]:
     found = dict[str, str]()
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise ValueError(f"its first line is {','.join(reader.fieldnames or ())!r}")
-            for row in reader:
-                if None in row or not all((value or "").strip() for value in row.values()):
-                    raise ValueError(f"line {reader.line_num} has not two fields")
-                take, client = row["take"].strip(), row["client"].strip()
-                if found.setdefault(take, client) != client:
-                    raise ValueError(f"line {reader.line_num} gives `{take}` to another client")
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(
-            found=f"the table {path} cannot be read ({error})",
-            expected=f"a table with the columns {', '.join(COLUMNS)}, separated by commas",
-            remedy="correct it, or leave --clients out: then each take is a client",
-        ) from error
+    remedy = "correct it, or leave --clients out: then each take is a client"
+    with telling_what_is_wrong(f"the table {path}", COLUMNS, remedy):
+        for line, (take, client) in rows_of(path, COLUMNS):
+            if not take or not client:
+                raise ValueError(f"line {line} has not two fields")
+            if found.setdefault(take, client) != client:
+                raise ValueError(f"line {line} gives `{take}` to another client")
     return found

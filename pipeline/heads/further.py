@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,14 +9,14 @@ import pandas as pd
 
 from pipeline.config.crossval import CrossvalConfig
 from pipeline.config.heads import ONE
-from pipeline.config.train import ALL_TAKES, HEAD, TrainingConfig
+from pipeline.config.train import HEAD, TrainingConfig
 from pipeline.config.unknown import UnknownConfig
 from pipeline.errors import InputError
 from pipeline.files.layout import LABELS
 from pipeline.heads.crossvalidation import cross_validate
 from pipeline.heads.head_file import Head
 from pipeline.heads.questions import YES, relabelled, yes_or_no
-from pipeline.heads.training import train_head
+from pipeline.heads.training import train_both
 from pipeline.metrics.classification import Predictions
 from pipeline.metrics.figures import figures_alone
 from pipeline.metrics.many import ManyPredictions, figures_of_many
@@ -121,16 +120,14 @@ def side_by_side(labels: tuple[str, ...], heads: tuple[Head, ...]) -> Head:
 
 def _trained(rows: Rows, settings: Settings, title: str, *, says_yes_or_no: bool = False) -> tuple[Head, Head]:
     """Return a head that has not seen the test takes, and the one that is shipped."""
-    trained = partial(
-        train_head,
-        config=settings.training,
+    held_out, final = train_both(
+        rows,
+        settings.training,
         keep_percent=settings.unknown.keep_percent,
         says_yes_or_no=says_yes_or_no,
         title=title,
     )
-    held_out = trained(rows.only(rows.are_for_training)).head
-    is_final = settings.training.final == ALL_TAKES and settings.training.mode == HEAD
-    return held_out, trained(rows).head if is_final else held_out
+    return held_out.head, final.head
 
 
 def _refuse_few_takes(rows: Rows, labels: Sequence[str], mode: str, *, of: str = "") -> None:

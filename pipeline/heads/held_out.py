@@ -62,7 +62,7 @@ def held_out_frames(takes: list[Take]) -> Iterator[HeldOutFrame]:
         for row in take.indices_of_part(TEST, len(frame_ids)):
             start = int(row) - int(row) % ROWS_PER_GROUP
             images = partial(read, path, start, min(start + ROWS_PER_GROUP, len(frame_ids)))
-            yield HeldOutFrame(frame_ids[row], f"{take.label}/{take.name}", take.label, images, int(row) - start)
+            yield HeldOutFrame(frame_ids[row], take.full_name, take.label, images, int(row) - start)
 
 
 def _images(path: Path, start: int, stop: int) -> list[bytes]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from pipeline.config.train import HEAD, LBFGS, TrainingConfig
+from pipeline.config.train import ALL_TAKES, HEAD, LBFGS, TrainingConfig
 from pipeline.config.unknown import KEEP_PERCENT
 from pipeline.heads.choosing import STRENGTHS, choose, least_margin_of
 from pipeline.heads.head_file import Head
@@ -47,6 +48,39 @@ def train_head(
 
     folds = _folds(rows, config.mode) if rows.have_others else ()
     return train_in_steps(rows, config, folds[:1], keep_percent=keep_percent, title=title, log_folder=log_folder)
+
+
+def train_both(
+    rows: Rows,
+    config: TrainingConfig,
+    *,
+    title: str,
+    keep_percent: float,
+    says_yes_or_no: bool = False,
+    log_folder: Path | None = None,
+) -> tuple[TrainedHead, TrainedHead]:
+    """Train a head that never sees the test takes, and the one that is shipped.
+
+    They are the same unless the shipped one is to learn from all takes, and the backbone has not learned from any.
+
+    Args:
+        rows: Frames of all takes and their augmented copies.
+        config: Settings.
+        title: See `train_head`, as for all that follows.
+        keep_percent: Of the labels' frames.
+        says_yes_or_no: Whether labels are `no` and `yes`.
+        log_folder: Of `adamw`.
+    """
+    trained = partial(
+        train_head,
+        config=config,
+        title=title,
+        keep_percent=keep_percent,
+        says_yes_or_no=says_yes_or_no,
+        log_folder=log_folder,
+    )
+    held_out = trained(rows.only(rows.are_for_training))
+    return held_out, trained(rows) if config.final == ALL_TAKES and config.mode == HEAD else held_out
 
 
 def fit_head(

@@ -52,7 +52,7 @@ def _job(kind: str, source: Path, take: Take, features: FeatureExtractor) -> Tak
     sha256 = sha256_of_file(source)
     compute = partial(features.table, source, sha256)
     depends_on = _depends_on(sha256, features)
-    return TakeJob.of(f"{take.label}/{take.name}", Path(kind) / take.table, compute, depends_on, reads=[source])
+    return TakeJob.of(take.full_name, Path(kind) / take.table, compute, depends_on, reads=[source])
 
 
 def _depends_on(source: object, features: FeatureExtractor) -> dict[str, object]:

@@ -1,12 +1,12 @@
 """data/labels.csv: what further heads are to say of each take, beside what its folder is called."""
 
-import csv
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from pipeline.config.heads import ONE
 from pipeline.errors import InputError
+from pipeline.takes.hand_made import rows_of, telling_what_is_wrong
 from pipeline.takes.splits import NONE
 
 COLUMNS = ("take", "head", "label")
@@ -53,26 +53,13 @@ def unlisted_heads(path: Path, heads: Mapping[str, str]) -> list[str]:
     return sorted({head for _, (_, head, _) in _rows(path)} - set(heads)) if heads else []
 
 
-def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
-    """Yield the rows with the numbers of their lines."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise ValueError(f"its first line is {','.join(reader.fieldnames or ())!r}")
-            for row in reader:
-                if None in row or None in row.values():
-                    raise ValueError(f"line {reader.line_num} has not three fields")
-                yield reader.line_num, (row["take"].strip(), row["head"].strip(), row["label"].strip())
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(
-            found=f"{path} cannot be read ({error})",
-            expected=f"a table with the columns {', '.join(COLUMNS)}, separated by commas",
-            remedy="correct it, or set `heads: {}` in params.yaml",
-        ) from error
+def _rows(path: Path) -> list[tuple[int, tuple[str, ...]]]:
+    """Return the rows, each a take, a head and a label, with the numbers of their lines."""
+    with telling_what_is_wrong(str(path), COLUMNS, "correct it, or set `heads: {}` in params.yaml"):
+        return list(rows_of(path, COLUMNS))
 
 
-def _refuse_row(where: str, row: tuple[str, str, str], heads: Mapping[str, str], known: Collection[str]) -> None:
+def _refuse_row(where: str, row: tuple[str, ...], heads: Mapping[str, str], known: Collection[str]) -> None:
     """Raise InputError if a row says nothing, is of a take that is not there, or of a head almost as in `heads`."""
     take, head, label = row
     if head not in heads:
@@ -85,7 +72,7 @@ def _refuse_row(where: str, row: tuple[str, str, str], heads: Mapping[str, str],
         raise _wrong(where, "a row without a label", f"a label, or `{NONE}` if none is true", "", ())
 
 
-def _of_head(path: Path, head: str, kind: str, rows: Sequence[tuple[str, str, str]], takes: Collection[str]) -> Answers:
+def _of_head(path: Path, head: str, kind: str, rows: Sequence[tuple[str, ...]], takes: Collection[str]) -> Answers:
     found: dict[str, set[str]] = {}
     for take, _, label in rows:
         found.setdefault(take, set()).add(label)

@@ -49,7 +49,7 @@ def sample_train_frames(takes: Sequence[Take], folder: Path, num_frames: int) ->
     for take, share in ((take, share) for take, share in shares.items() if share):
         indices = [choices[take][int((k + 0.5) * len(choices[take]) / share)] for k in range(share)]
         rows = read_rows_at(folder / take.table, indices, ["frame_id", "image"]).to_pylist()
-        sample += [SampledFrame(f"{take.label}/{take.name}", row["frame_id"], row["image"]) for row in rows]
+        sample += [SampledFrame(take.full_name, row["frame_id"], row["image"]) for row in rows]
     if not sample:
         raise InputError(
             found=f"no train frame in {folder}/",

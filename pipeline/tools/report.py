@@ -111,7 +111,7 @@ def _takes(summary: Summary) -> str:
     found = read_scored(scheme) if layout.crossval_predictions(scheme).exists() else None
     right = {} if found is None else found.groupby("take")["is_right"].mean().to_dict()
     takes = read_takes(layout.SPLITS)
-    rows = [(take.label, take.name, _part(take), _share(right.get(f"{take.label}/{take.name}"))) for take in takes]
+    rows = [(take.label, take.name, _part(take), _share(right.get(take.full_name))) for take in takes]
     listed = table(("label", "take", "part", f"right ({scheme})"), rows)
     return section("Takes", _unless_long(rows, listed))
 
