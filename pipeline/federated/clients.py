@@ -1,7 +1,7 @@
 """Whose rows are whose: takes, persons that a table names, or clients that are made up."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ConfigurationError, InputError
+from pipeline.federated.standardizing import Standardization
 from pipeline.takes.assignment import place_of, recordings_of
 from pipeline.takes.hand_made import rows_of, telling_what_is_wrong
 from pipeline.takes.rows import Rows
@@ -71,6 +72,11 @@ class Clients:
                     remedy="take more folds (--folds), or name more clients",
                 )
         return folds
+
+    def standardized(self) -> tuple["Clients", Standardization]:
+        """Return the same with features by the scale of what all have; without such pictures they stay as they are."""
+        scale = Standardization.of(self.rows.features[self.client_of_row == SHARED])
+        return replace(self, rows=replace(self.rows, features=scale.applied(self.rows.features))), scale
 
     def groups(self) -> tuple[Indices, Sequence[str]]:
         """Return for each row what is held out together, `SHARED` for what never is, and the names of these."""

@@ -28,7 +28,7 @@ from flwr.app import (
 )
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
-from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg
+from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg, FedAvgM
 from flwr.simulation import run_simulation
 from flwr.supercore.privacy_accounting import NeighboringRelation, PrivacyConfig, SamplingMethod
 from flwr.supercore.privacy_accounting.rdp_accountant import RdpAccountant
@@ -85,12 +85,12 @@ def _train(message: Message, _context: Context) -> Message:
     return Message(content=RecordDict(answer), reply_to=message)
 
 
-class _Drawing(FedAvg):  # type: ignore[misc]
+class _Averaging(FedAvg):  # type: ignore[misc]
     """Federated averaging that draws clients by a seed; Flower's own sampling has none."""
 
-    def __init__(self, folder: str, run: int) -> None:
-        super().__init__(fraction_evaluate=0.0, weighted_by_key=_WEIGHT)
+    def __init__(self, folder: str, run: int, **more: Any) -> None:
         self._folder, self._run, self._settings = folder, run, _job(folder).settings
+        super().__init__(fraction_evaluate=0.0, weighted_by_key=_WEIGHT, **more)
         self._clients = _job(folder).clients_of(run)
         self._generator = np.random.default_rng([self._settings["seed"], run])
         self.num_drawn = max(1, round(self._settings["share"] * len(self._clients)))
@@ -109,6 +109,17 @@ class _Drawing(FedAvg):  # type: ignore[misc]
             content = RecordDict({"arrays": arrays, "config": record})
             messages.append(Message(content=content, message_type=MessageType.TRAIN, dst_node_id=nodes[client]))
         return messages
+
+
+class _AveragingWithMomentum(_Averaging, FedAvgM):  # type: ignore[misc]
+    """The same whose server takes some of its last step again."""
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Keep what momentum moves on from, and ask some clients to learn."""
+        self.current_arrays = arrays
+        return super().configure_train(server_round, arrays, config, grid)
 
 
 class _InOrder:
@@ -135,9 +146,10 @@ class _InOrder:
 
 def _strategy(folder: str, run: int) -> tuple[Any, RdpAccountant | None]:
     """Return federated averaging, with Flower's central differential privacy around it if updates are clipped."""
-    averaging, settings = _Drawing(folder, run), _job(folder).settings
+    settings = _job(folder).settings
     if settings["clip"] is None:
-        return averaging, None
+        return _AveragingWithMomentum(folder, run, server_momentum=settings["momentum"]), None
+    averaging = _Averaging(folder, run)
     accountant = None
     if settings["noise"] > 0:
         privacy = PrivacyConfig(

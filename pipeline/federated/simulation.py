@@ -34,6 +34,8 @@ class Settings:
         drop: Of the clients asked, how many go away, 0 to below 1.
         local_epochs: Steps of gradient descent that a client takes in a round, each on all its rows.
         learning_rate: Of these steps.
+        momentum: Of the server, 0 to below 1: how much of its last step it takes again (FedAvgM, T. Hsu et al., 2019,
+            https://arxiv.org/abs/1909.06335).
         seed: Of whom a round asks, of noise, and of who goes away.
         clip: Norm that a client's update is cut to; None for as it is.
         noise: Deviation of the noise on the sum of updates, in units of `clip`; 0 for none.
@@ -45,6 +47,7 @@ class Settings:
     drop: float
     local_epochs: int
     learning_rate: float
+    momentum: float
     seed: int
     clip: float | None
     noise: float

@@ -386,6 +386,9 @@ def mcu(max_flash_bytes: int | None, max_arena_bytes: int | None, max_frames: in
     "--local-epochs", type=click.IntRange(min=1), default=10, show_default=True, help="Steps of a client in a round."
 )
 @click.option("--learning-rate", type=_POSITIVE, help="Of these steps.  [default: by the length of features]")
+@click.option(
+    "--momentum", type=click.FloatRange(0, 1, max_open=True), help="Of the server.  [default: 0.9, or 0 with --clip]"
+)
 @click.option("--clip", type=_POSITIVE, help="Norm that each client's update is cut to.  [default: as it is]")
 @click.option(
     "--noise", type=click.FloatRange(min=0), default=0, show_default=True, help="On the updates, in units of --clip."

@@ -18,6 +18,7 @@ from pipeline.errors import ConfigurationError, InputError
 from pipeline.federated.clients import Clients, Indices, clients_of_table, made_up_clients, takes_as_clients
 from pipeline.federated.scoring import Alone, alone, central, head_of, out_of_fold, weights_without
 from pipeline.federated.simulation import Settings, Simulated, simulate
+from pipeline.federated.standardizing import Standardization
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.heads.choosing import threshold_of
 from pipeline.heads.classifier import classifier
@@ -32,6 +33,7 @@ from pipeline.takes.staging import staged
 from pipeline.tools.tables import text_table
 
 _MAX_ASKED = 50  # clients a round, unless --share says otherwise
+_MOMENTUM = 0.9  # of the server, unless --momentum says otherwise
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Request:
         drop: Of the clients asked.
         local_epochs: Of a client in a round.
         learning_rate: None for half of what descent bears on any data of such length.
+        momentum: None for 0.9, or 0 where updates are clipped.
         num_folds: That are held out one after the other.
         seed: Of all that is drawn.
         clip: Norm of an update.
@@ -63,6 +66,7 @@ class Request:
     drop: float = 0.0
     local_epochs: int = 10
     learning_rate: float | None = None
+    momentum: float | None = None
     num_folds: int = 5
     seed: int = 0
     clip: float | None = None
@@ -88,16 +92,17 @@ def federate(request: Request) -> dict[str, Any]:
     config = composed("crossval", CrossvalStage, params, [f"scheme={scheme}"])
     _refuse_tuned(config)
     _refuse_missing(scheme)
-    clients = _clients(request, scheme, config)
+    as_they_are = _clients(request, scheme, config)
+    clients, scale = as_they_are.standardized()
     folds = clients.folds(request.num_folds)
     settings = _settings(request, clients)
     balance = config.training.class_balance
     runs = [weights_without(clients.rows, fold, class_balance=balance) for fold in (*folds, np.zeros(0, np.int64))]
     simulated = simulate(clients, runs, settings, title="federate")
-    together, own = central(clients.rows, folds, config), alone(clients, settings, class_balance=balance)
+    together, own = central(as_they_are.rows, folds, config), alone(clients, settings, class_balance=balance)
     by_round = _by_round(clients, folds, simulated)
     threshold = threshold_of(by_round[-1].probabilities, config.unknown.keep_percent)
-    head = head_of(simulated.rounds[-1][-1], clients.rows, threshold)
+    head = head_of(scale.folded(simulated.rounds[-1][-1]), clients.rows, threshold)
     result = {
         "scheme": scheme,
         "clients": _told_clients(clients, len(folds)),
@@ -107,7 +112,7 @@ def federate(request: Request) -> dict[str, Any]:
         "threshold": head.threshold,
         "seconds": round(time.monotonic() - begun, 1),
     }
-    _write(result, head, str(params.get("backbone")), str(params.get("resize")))
+    _write(result, head, scale, str(params.get("backbone")), str(params.get("resize")))
     return result
 
 
@@ -142,6 +147,8 @@ def table(result: dict[str, Any]) -> str:
         )
     ]
     lines = [text_table(("head", "accuracy", "95% interval", "takes right"), rows)]
+    low, high = (100 * bound for bound in result["federated_minus_central"])
+    lines.append(f"  federated minus central, on the same frames: {low:+.1f} to {high:+.1f} points (95% interval)")
     asked = max(1, round(settings["share"] * clients["num"]))
     lines.append(
         f"  {clients['num']} clients, {asked} of them a round, {settings['rounds']} rounds of"
@@ -161,10 +168,13 @@ def table(result: dict[str, Any]) -> str:
 
 def _refuse_contradictions(request: Request) -> None:
     are_made_up, is_clipped = request.num_clients is not None, request.clip is not None
+    has_momentum = (request.momentum or 0) > 0
     rules = (
         (request.table is not None and are_made_up, "--clients and --num-clients", "one of the two"),
         (request.skew is not None and not are_made_up, "--skew without --num-clients", "clients that are made up"),
         (request.noise > 0 and not is_clipped, "--noise without --clip", "a norm that noise is measured by"),
+        # Flower adds noise to what the server has made of the updates: its momentum would carry them on without noise.
+        (has_momentum and is_clipped, "--momentum with --clip", "a server that forgets updates once they are averaged"),
         # Flower's privacy skips a round in which an answer is missing.
         (request.drop > 0 and is_clipped, "--drop with --clip", "an answer from each client that is asked"),
     )
@@ -210,13 +220,16 @@ def _settings(request: Request, clients: Clients) -> Settings:
     Language Models, ICLR 2018 (https://arxiv.org/abs/1710.06963).
     """
     num = len(clients.names)
-    rate = request.learning_rate
+    rate, momentum = request.learning_rate, request.momentum
+    if momentum is None:
+        momentum = _MOMENTUM if request.clip is None else 0.0
     return Settings(
         rounds=request.rounds,
         share=min(1.0, _MAX_ASKED / num) if request.share is None else request.share,
         drop=request.drop,
         local_epochs=request.local_epochs,
         learning_rate=2 / (mean_squared_length(clients.rows) + 1) if rate is None else rate,
+        momentum=momentum,
         seed=request.seed,
         clip=request.clip,
         noise=request.noise,
@@ -253,7 +266,7 @@ def _figures_alone(own: Alone) -> dict[str, Any]:
     return {"accuracy": float(own.is_right.mean()), "interval": interval, "num_clients": own.num_clients}
 
 
-def _write(result: dict[str, Any], head: Head, backbone: str, resize: str) -> None:
+def _write(result: dict[str, Any], head: Head, scale: Standardization, backbone: str, resize: str) -> None:
     scheme = result["scheme"]
     model = classifier(layout.backbone(scheme).read_bytes(), head, name=f"{backbone} {scheme}, federated")
     picture = rounds_picture(
@@ -269,6 +282,7 @@ def _write(result: dict[str, Any], head: Head, backbone: str, resize: str) -> No
         write_bytes(folder / "model.tflite", model)
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in head.labels))
         write_text(folder / "result.json", to_json(result))
+        write_text(folder / "standardization.json", to_json(scale.described()))
         write_bytes(folder / "rounds.png", picture)
         described = manifest(folder, scheme=scheme, backbone=backbone, resize=resize, threshold=head.threshold, more={})
         write_text(folder / "manifest.json", to_json(described))
