@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from click.testing import CliRunner
@@ -264,6 +265,13 @@ def test_features_are_standardized_by_what_all_have():
     told = head_of(weights, clients.rows).probabilities(standardized.rows.features)
     folded = head_of(scale.folded(weights), clients.rows).probabilities(clients.rows.features)
     np.testing.assert_allclose(folded, told, atol=1e-5)
+
+
+def test_the_table_of_phones_names_each_sample():
+    table = pd.read_csv(PROJECT / "examples/federate/phones.csv")
+    videos = PROJECT / "data/videos"
+    assert sorted(table["take"]) == sorted(path.relative_to(videos).as_posix() for path in videos.glob("*/*.*"))
+    assert set(table["client"]) == {"iPhone", "Android", "others"}
 
 
 @pytest.mark.parametrize("num_strangers", [0, 1])
