@@ -77,11 +77,15 @@ TAKES = [f"{label}/{part}.mp4" for label in tiny_project.LABELS for part in ("tr
 
 @pytest.fixture
 def project(folder: Path) -> Path:
-    """The tiny project with bottlenecks of one scheme, and two questions about its takes."""
+    make()
+    return folder
+
+
+def make() -> None:
+    """Make the tiny project with bottlenecks of one scheme, and two questions about its takes."""
     tiny_project.make()
     tiny_project.make_bottlenecks(tiny_models.SCHEMES["float32"])
     write_text(layout.LABELS, TABLE)
-    return folder
 
 
 def stage(heads: dict[str, str] = HEADS, *, mode: str = "head") -> MultiheadStage:
@@ -520,8 +524,14 @@ def test_mediapipe_in_a_browser_answers_by_every_head() -> None:
 
 
 @pytest.fixture
-def deployed(project: Path) -> Path:
-    """The tiny project, run from the heads to the deployed folder."""
+def deployed(folder: Path) -> Path:
+    deploy_several()
+    return folder
+
+
+def deploy_several(input_type: str = "uint8") -> None:
+    """Make the tiny project, and run it from the heads to the deployed folder."""
+    make()
     multihead(stage())
     train(TrainStage("float32", tiny_project.TRAINING, tiny_project.UNKNOWN))
     tiny_crossval()
@@ -535,8 +545,7 @@ def deployed(project: Path) -> Path:
     }
     write_text(layout.metrics("float32"), json.dumps(evaluation | costs | {"peak_memory_bytes": 1}))
     write_text(layout.GATE, json.dumps({"scheme": "float32", "limits": {}}))
-    deploy(DeployStage("float32", "stretch", "uint8", "tiny"))
-    return project
+    deploy(DeployStage("float32", "stretch", input_type, "tiny"))
 
 
 def test_metrics_have_every_head(deployed: Path) -> None:
@@ -563,18 +572,6 @@ def test_an_app_gets_labels_thresholds_and_answers_of_every_head(deployed: Path)
         if picture["label"] == "cup":
             assert picture["heads"]["shade"]["answer"] == ["dark"]
         assert list(picture["heads"]["parts"]["probabilities"]) == ["handle", "leaf", "rim"]
-
-
-def test_the_docs_code_reads_every_head(deployed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = (PROJECT / "docs/pages/app/heads.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    exec(compile(code, "docs/pages/app/heads.md", "exec"), {})
-    black = np.zeros((tiny_models.PIXELS, tiny_models.PIXELS, 3), np.uint8)
-    content = (layout.DEPLOYED / "model.tflite").read_bytes()
-    answers = Model(content)(black)
-    further = heads_of(content, signature(content))[1:]
-    expected = [f"{head.name} {list(head.named(answers[head.columns]))}" for head in further]
-    assert capsys.readouterr().out.splitlines() == expected
 
 
 def test_the_table_of_the_samples_fits_the_samples() -> None:
