@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -54,9 +55,12 @@ from pipeline.takes.rows import read_rows
 from pipeline.takes.splits import NONE, read_takes
 from pipeline.tools.cli import viewfinder
 from pipeline.tools.coreml import PACKAGE
+from pipeline.tools.labelled_video import captioned
 from pipeline.train import train
+from pipeline.video import sample_frames
 from tests import tiny_models, tiny_project
 from tests.browsers import browser_path
+from tests.clips import write_clip
 from tests.conftest import PROJECT
 from tests.test_crossval import CONFIG as CROSSVAL
 from tests.test_evaluate import CONFIG
@@ -617,6 +621,17 @@ def test_predict_tells_what_every_head_says(deployed: Path) -> None:
     text = CliRunner().invoke(viewfinder, ["predict", "a.jpg"]).stdout
     assert re.search(r"next +shade +parts\n", text)
     assert "dark" in text
+
+
+def test_a_video_shows_what_every_head_says(deployed: Path) -> None:
+    write_clip(Path("clip.mkv"), [tiny_project.picture(0, 7)] * 3, pts_ms=[0, 100, 200])
+    with patch("pipeline.tools.labelled_video.captioned", side_effect=captioned) as drawn:
+        done = CliRunner().invoke(viewfinder, ["predict", "clip.mkv", "--video", "out.mp4"])
+    assert done.exit_code == 0, done.output
+    (line, *_) = (call.args[1].further for call in drawn.call_args_list)
+    assert line[0] == "shade: dark"
+    assert re.fullmatch("parts: (none of them|(handle|leaf|rim)(, (leaf|rim))*)", line[1])
+    assert len(list(sample_frames(Path("out.mp4"), per_second=1000, width_pixels=1000))) == 3
 
 
 def test_score_asks_the_head_that_is_named(deployed: Path) -> None:
