@@ -41,7 +41,8 @@ from pipeline.metrics.candidates import MIB, Candidate, as_edit, front
 from pipeline.pictures.tradeoff import tradeoff
 from pipeline.takes.splits import TRAIN, VALIDATION, read_takes
 from pipeline.tools.results import params_of_project, read_metrics
-from pipeline.tools.sweep import budgets, check_all
+from pipeline.tools.sweep import check_all
+from pipeline.tools.sweep_table import budgets
 from pipeline.tools.tables import text_table
 
 FOLDER = Path("plots/search")

@@ -260,7 +260,13 @@ def _choice(schemes: Sequence[Metrics]) -> dict[str, str]:
     if not targets:
         return {}
     choice = choose([candidate_of(metrics) for metrics in schemes], targets, exponents_of_project())
-    return {"why": sentence(choice, targets), "edit": as_edit(choice.candidate.settings)}
+    name = _accuracy_name(bool(schemes[0].get("heads")))
+    return {"why": sentence(choice, targets, accuracy_name=name), "edit": as_edit(choice.candidate.settings)}
+
+
+def _accuracy_name(has_further_heads: bool) -> str:
+    """Return what to call the accuracy that speaks for a scheme: the first head's, of several."""
+    return "accuracy of the first head" if has_further_heads else "accuracy"
 
 
 def _pictures() -> list[str]:
@@ -274,5 +280,5 @@ def _gain(summary: Summary, better: Candidate) -> str:
     now = next(metrics for metrics in summary.schemes if metrics["scheme"] == summary.deployed)
     return (
         f"{better.size_bytes / MIB:.2f} MiB instead of {now['size_bytes'] / MIB:.2f}, "
-        f"accuracy {better.accuracy - now['accuracy']:+.3f}"
+        f"{_accuracy_name(bool(summary.heads))} {better.accuracy - now['accuracy']:+.3f}"
     )
