@@ -46,7 +46,8 @@ from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import Output, embed_outputs, labels_file_of, read_outputs, read_threshold
 from pipeline.litert.runtimes import open_classifier, signature
 from pipeline.metrics.classification import Predictions
-from pipeline.metrics.further import agreement_of_heads, figures_from_pixels
+from pipeline.metrics.further import HeadScore, agreement_of_heads, predictions_from_pixels
+from pipeline.metrics.intervals import accuracy_difference_interval, paired_difference_interval
 from pipeline.metrics.many import ManyPredictions, figures_of_many
 from pipeline.multihead import multihead
 from pipeline.report import report
@@ -409,11 +410,44 @@ def test_takes_that_show_none_of_the_labels_are_not_scored_by_one() -> None:
     frames = [("a/x.mp4", "0"), ("a/y.mp4", "0"), ("b/z.mp4", "0")]
     scores = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8]], np.float32)
     answers = {"a/x.mp4": ("one",), "a/y.mp4": ()}
-    found = figures_from_pixels(scores, frames, ("one", "two"), answers, kind="one", num_bins=5)
-    assert (found["accuracy"], found["num_test_frames"]) == (1, 1)
-    many = figures_from_pixels(scores, frames, ("one", "two"), answers, kind="many", num_bins=5)
-    assert (many["accuracy"], many["num_test_frames"]) == (0.75, 2)
-    assert figures_from_pixels(scores, frames, ("one", "two"), {}, kind="one", num_bins=5) == {}
+    asked = {
+        kind: predictions_from_pixels(scores, frames, ("one", "two"), answers, kind=kind) for kind in ("one", "many")
+    }
+    one, many = (HeadScore.of(found, num_bins=5) for found in asked.values())
+    assert (one.figures["accuracy"], one.figures["num_test_frames"]) == (1, 1)
+    assert (many.figures["accuracy"], many.figures["num_test_frames"]) == (0.75, 2)
+    assert one.right_answers == {"a/x.mp4": (1, 1)}
+    assert many.right_answers == {"a/x.mp4": (2, 2), "a/y.mp4": (1, 2)}
+    assert predictions_from_pixels(scores, frames, ("one", "two"), {}, kind="one") is None
+    assert HeadScore.of(None, num_bins=5) == HeadScore({}, {})
+
+
+def test_the_interval_of_a_drop_is_that_of_the_first_head() -> None:
+    """As many answers as frames: then it is what the tables of frames give."""
+    generator = np.random.default_rng(3)
+    takes = tuple(f"take {index // 4}" for index in range(40))
+    actual = generator.integers(0, 2, 40)
+    scores = []
+    for _ in range(2):
+        probabilities = generator.random((40, 2)).astype(np.float32)
+        scores.append(Predictions(("a", "b"), takes, tuple(map(str, range(40))), actual, probabilities))
+    expected = accuracy_difference_interval(*(one.table() for one in scores))
+    reference, other = (HeadScore.of(one, num_bins=5) for one in scores)
+    found = reference.beside(other)
+    assert tuple(found["intervals"]["accuracy_drop"].values()) == expected
+    assert found["accuracy_drop"] == pytest.approx(
+        np.mean(scores[1].table()["is_right"] - scores[0].table()["is_right"] * 1.0)
+    )
+    assert reference.figures["intervals"].keys() == found["intervals"].keys() - {"accuracy_drop"}
+
+
+def test_models_that_did_not_answer_the_same_have_no_interval_of_a_drop() -> None:
+    one = {"a": (1, 2), "b": (2, 2)}
+    assert paired_difference_interval(one, {"a": (2, 2), "b": (2, 2)}) is not None
+    assert paired_difference_interval(one, {"a": (1, 2)}) is None
+    assert paired_difference_interval(one, {"a": (1, 3), "b": (2, 2)}) is None
+    assert paired_difference_interval({"a": (1, 2)}, {"a": (2, 2)}) is None  # of one take
+    assert HeadScore({}, {}).beside(HeadScore({}, {})) == {"accuracy_drop": None}
 
 
 # The file
@@ -559,6 +593,7 @@ def test_metrics_have_every_head(deployed: Path) -> None:
         assert head["scored_by"] == "crossval"
         assert head["agreement_with_float32"] == 1
         assert head["accuracy_drop"] == 0
+        assert head["intervals"]["accuracy_drop"] == {"low": 0, "high": 0}
         assert head["test"]["num_test_takes"] == 2
 
 
@@ -609,6 +644,16 @@ def test_limits_hold_for_every_head(deployed: Path) -> None:
     assert str(breach) == "min_accuracy, head parts: 0.7; it has 0.5, 0.2 too little"
     of_the_file = replace(limits, min_accuracy=None, max_size_bytes=1)
     assert [breach.head for breach in breaches_of(metrics, of_the_file)] == [""]
+
+
+def test_the_worse_end_of_a_heads_drop_is_what_must_hold(deployed: Path) -> None:
+    metrics = json.loads(layout.metrics("float32").read_text())
+    metrics["heads"]["parts"] |= {"accuracy_drop": 0.01}
+    metrics["heads"]["parts"]["intervals"]["accuracy_drop"] = {"low": -0.02, "high": 0.04}
+    limits = GateConfig("figure", *[None] * 8)
+    assert breaches_of(metrics, replace(limits, max_accuracy_drop=0.03)) == []
+    (breach,) = breaches_of(metrics, replace(limits, judge_by="interval", max_accuracy_drop=0.03))
+    assert str(breach) == "max_accuracy_drop, head parts: 0.03; it has 0.04, 0.01 too much"
 
 
 def test_predict_tells_what_every_head_says(deployed: Path) -> None:

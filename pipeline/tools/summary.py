@@ -18,7 +18,7 @@ from pipeline.tools.tables import text_table
 SAMPLE_LABELS = frozenset({"café cup", "hammer", "measuring tape", "pliers", "scissors", "screwdriver"})
 
 _COLUMNS = ("scheme", "accuracy", "95% interval", "by take", "drop", "test takes", "size", "latency p50")
-HEAD_COLUMNS = ("head", "scheme", "accuracy", "95% interval", "by take", "drop")
+HEAD_COLUMNS = ("head", "scheme", "accuracy", "95% interval", "by take", "drop", "interval of drop")
 _SHOWN = (
     *(
         "scheme",
@@ -53,7 +53,7 @@ class Summary:
         breaches: Limits in `gate` that `wanted` breaks, in words.
         choice: What the targets in `choose` speak for, and the edit that it takes; empty without targets.
         labels: That the classifier tells apart.
-        heads: A row for each further head and scheme: head, scheme, accuracy, 95% interval, by take, drop.
+        heads: A row for each further head and scheme, with `HEAD_COLUMNS`.
     """
 
     backbone: str
@@ -154,8 +154,18 @@ def _heads(schemes: Mapping[str, Metrics]) -> list[tuple[str, ...]]:
         for scheme, metrics in schemes.items():
             if head in metrics.get("heads", {}):  # of a scheme that a run has not come to, the head may be new
                 one = metrics["heads"][head]
-                rows.append((head, scheme, *_accuracies(one)))
+                drop = one["intervals"].get("accuracy_drop")
+                between = (
+                    "{low:+.3f} to {high:+.3f}".format(**drop) if drop and scheme != layout.REFERENCE_SCHEME else ""
+                )
+                rows.append((head, scheme, *_accuracies(one), between))
     return rows
+
+
+def _drop_interval(scheme: str, metrics: Metrics) -> str:
+    """Tell between what a head's drop lies, if that is known; float32 is what the others are compared with."""
+    interval = metrics["intervals"].get("accuracy_drop") if scheme != layout.REFERENCE_SCHEME else None
+    return "{low:+.3f} to {high:+.3f}".format(**interval) if interval else ""
 
 
 def _accuracies(metrics: Metrics) -> tuple[str, ...]:
