@@ -702,6 +702,7 @@ def test_the_first_head_can_learn_beside_others(deployed: Path) -> None:
     done = CliRunner().invoke(viewfinder, ["trainable"])
     assert done.exit_code == 0, done.output
     assert json.loads((layout.TRAINABLE / "manifest.json").read_text())["labels"] == list(tiny_project.LABELS)
+    assert "trainable: takes the first head alone, and leaves out: shade, parts\n" in done.stderr
 
 
 @pytest.mark.slow

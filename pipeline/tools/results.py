@@ -1,6 +1,7 @@
 """Reads what the last run left: its settings and the metrics of each scheme."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -73,6 +74,17 @@ def asked_head(params: Mapping[str, Any], name: str | None) -> str | None:
             remedy="choose one of these, leave --head out for the first, or add it to `heads` in params.yaml",
         )
     return None if name == FIRST_OUTPUT else name
+
+
+def tell_of_heads_left_out(command: str, manifest: Mapping[str, Any]) -> None:
+    """Say which heads a command leaves out that takes the first alone; nothing if the deployed model has no other.
+
+    Args:
+        command: Its name.
+        manifest: Of the deployed model.
+    """
+    if names := [head["name"] for head in manifest["output"].get("heads", [])]:
+        sys.stderr.write(f"{command}: takes the first head alone, and leaves out: {', '.join(names)}\n")
 
 
 def listed_schemes(params: Mapping[str, Any]) -> list[str]:
