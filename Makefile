@@ -72,7 +72,7 @@ sweep: setup  ## Compare architectures, resolutions and schemes (conf/sweep.yaml
 	@$(BIN)/viewfinder sweep $(if $(HEAD),--head $(HEAD))
 
 search: setup  ## Search architectures and settings of the head (conf/search.yaml); TRIALS=40 goes on to that many
-	@$(BIN)/viewfinder search $(if $(TRIALS),--trials $(TRIALS))
+	@$(BIN)/viewfinder search $(if $(TRIALS),--trials $(TRIALS)) $(if $(HEAD),--head $(HEAD))
 
 test: setup-dev check  ## Run linter, formatter check, type checker and all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile

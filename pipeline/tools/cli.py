@@ -438,11 +438,12 @@ def sweep(head: str | None, as_json: bool) -> None:
 
 @viewfinder.command(cls=Tool)
 @click.option("--trials", type=int, help="How many the study has in the end.  [default: as conf/search.yaml says]")
-def search(trials: int | None) -> None:
+@_by_head
+def search(trials: int | None, head: str | None) -> None:
     """Search settings and architectures (conf/search.yaml)."""
     from pipeline.tools.search import run_search
 
-    run_search(trials)
+    run_search(trials, head)
 
 
 @viewfinder.command("import", cls=Tool)

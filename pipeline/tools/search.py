@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from pipeline.choosing.architectures import names_of
 from pipeline.choosing.duration import Past, estimated
 from pipeline.choosing.experiments import set_param
 from pipeline.choosing.inputs import fingerprint
+from pipeline.choosing.question import Question
 from pipeline.choosing.reward import choose, reward, sentence
 from pipeline.choosing.workshop import Outcome, Workshop
 from pipeline.config.application import answer_ctrl_c_by_an_exception
@@ -39,10 +40,11 @@ from pipeline.files import layout, write_bytes, write_text
 from pipeline.keys.key import hash_of
 from pipeline.metrics.candidates import MIB, Candidate, as_edit, front
 from pipeline.pictures.tradeoff import tradeoff
-from pipeline.takes.splits import TRAIN, VALIDATION, read_takes
-from pipeline.tools.results import params_of_project, read_metrics
+from pipeline.takes.answers import read_answers
+from pipeline.takes.splits import TRAIN, VALIDATION, Take, read_takes
+from pipeline.tools.results import asked_head, params_of_project, read_metrics
 from pipeline.tools.sweep import check_all
-from pipeline.tools.sweep_table import budgets
+from pipeline.tools.sweep_table import accuracy_name, budgets, others_to_choose_by
 from pipeline.tools.tables import text_table
 
 FOLDER = Path("plots/search")
@@ -78,26 +80,44 @@ class Settings:
         return f"{self.backbone} {self.scheme}"
 
 
-def search(config: SearchConfig) -> None:
+def search(config: SearchConfig, *, head: str | None = None) -> None:
     """Run the trials that the study lacks, then write and print what was found.
+
+    Args:
+        config: The space.
+        head: By which models are compared; None for the first.
 
     Raises:
         PipelineError: If a choice does not exist, frames cannot be made, another search is running, or all trials
             failed.
     """
     params = params_of_project()
+    head = asked_head(params, head)
     schemes = list(dict.fromkeys([layout.REFERENCE_SCHEME, *config.quantization]))
     check_all(names_of(config.backbones, config.input_pixels), schemes, params)
     make_frames()
     inputs = fingerprint()
+    takes = read_takes(layout.SPLITS)
+    question = question_of(head, params, takes) if head else None
     with _only_one():
-        study = open_study(config, inputs, params)
+        study = open_study(config, inputs, params, head)
         tell_duration(study, config)
-        shop = Workshop(STUDIES.parent / inputs[:_NUM_DIGITS], params["resize"], Path.cwd())
+        shop = Workshop(STUDIES.parent / inputs[:_NUM_DIGITS], params["resize"], Path.cwd(), question)
         run_trials(study, config, shop, params["training"])
     models = dict.fromkeys(_model_of(trial) for trial in finished(study))
-    num_takes = sum(take.has_part(TRAIN, VALIDATION) for take in read_takes(layout.SPLITS))
-    tell(study, params, shop.latencies(models), num_takes)
+    asked = [take for take in takes if question is None or take.full_name in question.answers]
+    num_takes = sum(take.has_part(TRAIN, VALIDATION) for take in asked)
+    tell(study, params, shop.latencies(models), num_takes, head)
+
+
+def question_of(head: str, params: Mapping[str, Any], takes: Sequence[Take]) -> Question:
+    """Return what a further head asks of the takes.
+
+    Raises:
+        InputError: If data/labels.csv does not hold what it should.
+    """
+    answers = read_answers(layout.LABELS, params["heads"], [take.full_name for take in takes])
+    return Question(head, params["heads"][head], answers[head])
 
 
 def make_frames() -> None:
@@ -116,17 +136,19 @@ def make_frames() -> None:
         )
 
 
-def open_study(config: SearchConfig, inputs: str, params: Mapping[str, Any]) -> optuna.Study:
+def open_study(config: SearchConfig, inputs: str, params: Mapping[str, Any], head: str | None = None) -> optuna.Study:
     """Open the study of these inputs and this space, or begin it; what it lacks is lined up.
 
     Args:
         config: The space.
         inputs: Hash of data, code and configuration: trials on others cannot be compared.
         params: What params.yaml holds.
+        head: By which models are compared; None for the first.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # this module tells what happens
     STUDIES.parent.mkdir(parents=True, exist_ok=True)
     space = {key: value for key, value in asdict(config).items() if not key.startswith("num_")}
+    space |= {} if head is None else {"head": head}
     study = optuna.create_study(
         study_name=hash_of({"inputs": inputs, "space": space})[:_NUM_DIGITS],
         storage=f"sqlite:///{STUDIES}",
@@ -220,7 +242,11 @@ def failed(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def tell(
-    study: optuna.Study, params: Mapping[str, Any], latencies_ms: Mapping[tuple[str, str], float], num_takes: int
+    study: optuna.Study,
+    params: Mapping[str, Any],
+    latencies_ms: Mapping[tuple[str, str], float],
+    num_takes: int,
+    head: str | None = None,
 ) -> None:
     """Write table and picture, print the best trials and the choice.
 
@@ -229,6 +255,7 @@ def tell(
         params: What params.yaml holds.
         latencies_ms: By backbone and scheme, from one sitting; those that trials saw come from different times.
         num_takes: Takes that the trials were compared on, each held out once.
+        head: By which they were; None for the first.
 
     Raises:
         InputError: If no trial has finished.
@@ -240,7 +267,7 @@ def tell(
             expected="at least one",
             remedy=f"mend what the messages say, and remove {STUDIES} to begin anew",
         )
-    targets, exponents = targets_of_project(), exponents_of_project()
+    targets, exponents, accuracy = targets_of_project(), exponents_of_project(), accuracy_name(head)
     candidates = [_candidate(trial, params, latencies_ms[_model_of(trial)]) for trial in trials]
     on_front = front(candidates)
     choice = choose(candidates, targets, exponents)
@@ -260,7 +287,7 @@ def tell(
         chosen_is="chosen",
         targets=targets,
         title=f"What {len(trials)} trials give and cost",
-        accuracy_label="cross-validated accuracy, %",
+        accuracy_label=f"cross-validated {accuracy}, %",
         num_threads=1,
     )
     write_bytes(FOLDER / "tradeoff.png", picture)
@@ -268,14 +295,15 @@ def tell(
         "\n".join(
             [
                 "",
-                f"{len(trials)} trials, {len(failed(study))} failed; accuracy by cross-validation over the {num_takes} "
-                "takes that are not for testing",
+                f"{len(trials)} trials, {len(failed(study))} failed; {accuracy} by cross-validation over the "
+                f"{num_takes} takes that are not for testing",
                 "latency: median of one picture in LiteRT on this machine, not of a phone; one sitting",
                 "",
                 _text(table.head(_MAX_ROWS)),
                 "",
-                *(f"Best with {text}" for text in budgets(candidates, targets)),
-                "Chosen: " + sentence(choice, targets),
+                *(f"Best with {text}" for text in budgets(candidates, targets, accuracy_name=accuracy)),
+                "Chosen: " + sentence(choice, targets, accuracy_name=accuracy),
+                *([others_to_choose_by(params["heads"])] if params.get("heads") and head is None else []),
                 "The best of many looks better than it is, the more so the fewer takes: the run that follows tells.",
                 *_to_make_real(choice.candidate.settings, params),
                 f"Table and picture: {FOLDER}/table.csv, {FOLDER}/tradeoff.png; study: {STUDIES} ({study.study_name})",
@@ -359,11 +387,12 @@ def _only_one() -> Iterator[None]:
         yield
 
 
-def run_search(num_trials: int | None) -> None:
+def run_search(num_trials: int | None, head: str | None) -> None:
     """Run the search that conf/search.yaml asks for; Ctrl-C leaves the finished trials, and says so.
 
     Args:
         num_trials: That the study has in the end; None for what the file says.
+        head: See `search`.
 
     Raises:
         PipelineError: See `search`.
@@ -372,7 +401,7 @@ def run_search(num_trials: int | None) -> None:
     config = search_config()
     config.num_trials = config.num_trials if num_trials is None else num_trials
     try:
-        search(config)
+        search(config, head=head)
     except KeyboardInterrupt:
         sys.stderr.write("\nsearch: finished trials are kept, `make search` goes on from there\n")
         raise

@@ -1,6 +1,6 @@
 """The table of a sweep: what each model gives and costs, by its heads, and what to say of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -93,7 +93,8 @@ def summary(
             *(f"Best with {text}" for text in budgets(candidates, targets, accuracy_name=accuracy_name(head))),
             "",
             "Chosen: " + sentence(choice, targets, accuracy_name=accuracy_name(head)),
-            *([_by_which_head(head, further)] if further else []),
+            *([others_to_choose_by(further)] if further and head is None else []),
+            *([f"  (by the head {head}; `accuracy`, `by take` and `drop` are the first head's)"] if head else []),
             *([] if targets else ["  (set choose.latency_ms or choose.size_bytes in params.yaml to weigh costs, too)"]),
             f"To use it: {as_edit(choice.candidate.settings)}, then `dvc repro` (all that it needs is cached)",
             "",
@@ -106,11 +107,9 @@ def accuracy_name(head: str | None) -> str:
     return "accuracy" if head is None else f"accuracy of {head}"
 
 
-def _by_which_head(head: str | None, further: Sequence[str]) -> str:
-    """Tell whose accuracy counted, where there are several heads."""
-    if head is None:
-        return f"  (by the first head; --head {' or --head '.join(further)} chooses by another)"
-    return f"  (by the head {head}; `accuracy`, `by take` and `drop` are the first head's)"
+def others_to_choose_by(further: Iterable[str]) -> str:
+    """Tell that the first head's accuracy counted, and by which others one may choose."""
+    return f"  (by the first head; --head {' or --head '.join(further)} chooses by another)"
 
 
 def _cells(row: Row, further: Sequence[str]) -> list[str]:
