@@ -20,16 +20,9 @@ from pipeline.metrics.further import HeadScore
 from pipeline.takes.rows import read_rows
 from pipeline.takes.splits import read_takes
 from pipeline.tools import search as module
-from pipeline.tools.search import (
-    Settings,
-    failed,
-    finished,
-    open_study,
-    run_trials,
-    tell,
-    tell_duration,
-    to_try,
-)
+from pipeline.tools.search import run_trials, tell_duration
+from pipeline.tools.search_study import Settings, failed, finished, open_study, to_try
+from pipeline.tools.search_table import tell
 from tests import tiny_models, tiny_project
 from tests.conftest import PROJECT
 
