@@ -597,6 +597,18 @@ def test_metrics_have_every_head(deployed: Path) -> None:
         assert head["test"]["num_test_takes"] == 2
 
 
+def test_where_nothing_is_held_out_the_test_takes_score_the_heads(deployed: Path) -> None:
+    path = layout.further_figures("float32")
+    known = json.loads(path.read_text())
+    write_text(path, json.dumps({name: one | {"figures": {}, "right_answers": {}} for name, one in known.items()}))
+    evaluate(EvaluateStage("float32", "stretch", "tiny", CONFIG))
+    heads = json.loads(layout.evaluation("float32").read_text())["heads"]
+    assert list(heads) == ["shade", "parts"]
+    for head in heads.values():
+        assert (head["scored_by"], head["accuracy"]) == ("test", head["test"]["accuracy"])
+        assert head["intervals"] == head["test"]["intervals"] | {"accuracy_drop": {"low": 0, "high": 0}}
+
+
 def test_an_app_gets_labels_thresholds_and_answers_of_every_head(deployed: Path) -> None:
     manifest = json.loads((layout.DEPLOYED / "manifest.json").read_text())
     shade, parts = manifest["output"]["heads"]
