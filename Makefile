@@ -68,11 +68,11 @@ report: setup  ## Write plots/report.html, a page with everything, and open it
 try: setup  ## Write models/try.html, a page in which the model looks through a camera, and open it
 	@$(BIN)/viewfinder try
 
-sweep: setup  ## Compare architectures, resolutions and schemes (conf/sweep.yaml) and choose one
-	@$(BIN)/viewfinder sweep
+sweep: setup  ## Compare architectures, resolutions and schemes (conf/sweep.yaml) and choose one; HEAD=name by that head
+	@$(BIN)/viewfinder sweep $(if $(HEAD),--head $(HEAD))
 
 search: setup  ## Search architectures and settings of the head (conf/search.yaml); TRIALS=40 goes on to that many
-	@$(BIN)/viewfinder search $(if $(TRIALS),--trials $(TRIALS))
+	@$(BIN)/viewfinder search $(if $(TRIALS),--trials $(TRIALS)) $(if $(HEAD),--head $(HEAD))
 
 test: setup-dev check  ## Run linter, formatter check, type checker and all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -31,7 +31,7 @@ from pipeline.heads.held_out import (
 )
 from pipeline.metrics.classification import CROSSVAL, Predictions, agreement, largest_difference, score
 from pipeline.metrics.figures import with_intervals
-from pipeline.metrics.further import agreement_of_heads, figures_from_pixels
+from pipeline.metrics.further import HeadScore, agreement_of_heads, predictions_from_pixels
 from pipeline.metrics.intervals import accuracy_difference_interval
 from pipeline.metrics.predictions import read_scored
 from pipeline.takes.splits import TEST, read_takes
@@ -117,26 +117,28 @@ def further_figures(
     )
     names, found = [(frame.take, frame.frame_id) for frame in frames], dict[str, Any]()
     for number, output in enumerate(answers.outputs[1:], 1):
-        told, kind = known[output.name]["answers"], known[output.name]["kind"]
+        told, told_of_reference = known[output.name], reference[output.name]
         here, there = answers.of(number), beside.of(number)
         test, beside_it = (
-            figures_from_pixels(
-                one, names, output.labels, told, kind=kind, num_bins=config.evaluate.num_calibration_bins
+            HeadScore.of(
+                predictions_from_pixels(each, names, output.labels, told["answers"], kind=told["kind"]),
+                num_bins=config.evaluate.num_calibration_bins,
             )
-            for one in (here, there)
+            for each in (here, there)
         )
-        leading = known[output.name]["figures"] or test
-        leading_beside = reference[output.name]["figures"] or beside_it
-        drop = leading_beside["accuracy"] - leading["accuracy"] if leading else None
         found[output.name] = {
-            "kind": kind,
-            "scored_by": CROSSVAL if known[output.name]["figures"] else TEST,
-            **leading,
-            "accuracy_drop": drop,
-            "agreement_with_float32": agreement_of_heads(here, there, kind=kind),
-            "test": test,
+            "kind": told["kind"],
+            "scored_by": CROSSVAL if told["figures"] else TEST,
+            **_leading(told, test).beside(_leading(told_of_reference, beside_it)),
+            "agreement_with_float32": agreement_of_heads(here, there, kind=told["kind"]),
+            "test": test.figures,
         }
     return {"heads": found} if found else {}
+
+
+def _leading(told: dict[str, Any], test: HeadScore) -> HeadScore:
+    """Return what cross-validation found, or where nothing can be held out what the test takes did."""
+    return HeadScore(told["figures"], told["right_answers"]) if told["figures"] else test
 
 
 def _agreement_of_runtimes(

@@ -52,8 +52,8 @@ def multihead(config: MultiheadStage) -> None:
             for file, head in zip(_heads_of(name), (trained.final, trained.held_out), strict=True):
                 write_bytes(new_models / file, to_bytes(head))
             write_text(new_plots / _table_of(name), trained.predictions.to_csv(index=False, lineterminator="\n"))
-            found[name] = {"kind": kind, "key": key, "answers": answers[name], "figures": trained.figures}
-            sys.stderr.write(f"{title}: {_told(trained.figures)}\n")
+            found[name] = {"kind": kind, "key": key, "answers": answers[name], **asdict(trained.score)}
+            sys.stderr.write(f"{title}: {_told(trained.score.figures)}\n")
         for folder in (new_models, new_plots):  # without a head there would be nothing in them
             write_text(folder / INDEX, index_of_heads(config.heads))
     write_text(layout.further_figures(config.scheme), json.dumps(found, indent=2, ensure_ascii=False) + "\n")

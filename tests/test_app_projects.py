@@ -4,6 +4,7 @@ Every file parses, every name that one file takes from another is there, and the
 what `deploy` writes.
 """
 
+import json
 import plistlib
 import re
 import tomllib
@@ -20,7 +21,8 @@ from tree_sitter import Language, Node, Parser
 
 from pipeline.files import layout
 from tests.conftest import PROJECT
-from tests.test_deploy import deploy_tiny, golden
+from tests.test_deploy import golden
+from tests.test_multihead import deploy_several
 
 ANDROID, IOS, CAMERA = (PROJECT / "examples" / name for name in ("android", "ios", "camera"))
 SOURCES = sorted(path for path in (*ANDROID.rglob("*"), *IOS.rglob("*")) if path.suffix in {".kt", ".kts", ".swift"})
@@ -135,14 +137,15 @@ def test_the_ios_project_names_what_is_there() -> None:
 
 def test_both_read_what_deploy_writes(folder: Path) -> None:
     """Every name in quotes that Kotlin asks JSON for, and every field that Swift decodes."""
-    manifest, answers = deploy_tiny("int8"), golden()
-    written = set(keys(manifest)) | set(keys(answers))
+    deploy_several()
+    manifest = json.loads((layout.DEPLOYED / "manifest.json").read_text())
+    written = set(keys(manifest)) | set(keys(golden()))
     asked = re.findall(r"(?:get|opt)(?:JSONObject|JSONArray|String|Int|Double)\(\"(\w+)\"", KOTLIN)
-    assert {"threshold", "resize", "camera", "max_factor", "probabilities"} <= set(asked)
+    assert {"threshold", "resize", "camera", "max_factor", "probabilities", "heads", "kind"} <= set(asked)
     assert set(asked) <= written
     decodable = re.findall(r"^( *)(?:private )?struct \w+: Decodable \{(.*?)^\1\}", SWIFT, re.DOTALL | re.MULTILINE)
     decoded = re.findall(r"let (\w+): ", "\n".join(fields for _, fields in decodable))
-    assert {"threshold", "resize", "camera", "max_factor", "probabilities"} <= set(decoded)
+    assert {"threshold", "resize", "camera", "max_factor", "probabilities", "heads", "kind"} <= set(decoded)
     assert set(decoded) <= written
     shipped = {path.name for path in layout.DEPLOYED.iterdir()}
     assert {"model.tflite", "manifest.json", "labels.txt", "golden"} <= shipped

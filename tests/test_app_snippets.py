@@ -10,10 +10,13 @@ from PIL import Image
 
 from pipeline.files import layout
 from pipeline.images.model_input import to_model_input
+from pipeline.litert.foreign import heads_of
 from pipeline.litert.interpreter import Model
+from pipeline.litert.runtimes import signature
 from tests import tiny_project
 from tests.conftest import PROJECT
 from tests.test_deploy import deploy_tiny
+from tests.test_multihead import deploy_several
 
 # Pages, and the languages of their code.
 PLATFORMS = {
@@ -25,6 +28,7 @@ PLATFORMS = {
 }
 PAGES = {name: (PROJECT / f"docs/pages/app/{name}.md").read_text(encoding="utf-8") for name in PLATFORMS}
 LITERT, MEDIAPIPE = re.findall(r"```python\n(.*?)```", PAGES["desktop"], re.DOTALL)
+(HEADS,) = re.findall(r"```python\n(.*?)```", PAGES["heads"], re.DOTALL)
 (DOWNLOAD,) = re.findall(r"```python\n(.*?)```", PAGES["index"], re.DOTALL)
 
 ORIENTATION = 0x0112  # an EXIF tag
@@ -65,15 +69,56 @@ def test_its_resize_is_the_phones(photo: np.ndarray, shape: tuple[int, int]) -> 
     np.testing.assert_array_equal(stretch(rgb.astype(int), 224), to_model_input(rgb, 224, "stretch"))  # type: ignore[operator]
 
 
-def test_mediapipe_answers_as_the_pipeline_does(photo: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+def skip_without_mediapipe() -> None:
     try:
         from mediapipe.tasks.python import vision  # noqa: F401, PLC0415
     except (ImportError, OSError) as error:
         pytest.skip(f"{error}: MediaPipe needs libEGL and libGLESv2 (apt-get install libegl1 libgles2)")
+
+
+def test_mediapipe_answers_as_the_pipeline_does(photo: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    skip_without_mediapipe()
     run(MEDIAPIPE)
     found = dict(line.rsplit(" ", 1) for line in capsys.readouterr().out.splitlines())
     answers = dict(zip(tiny_project.LABELS, expected(photo), strict=True))
     assert {label: float(score) for label, score in found.items()} == pytest.approx(answers, abs=1e-3)  # JPEG decoders
+
+
+@pytest.fixture
+def said(folder: Path) -> list[str]:
+    """Deploy a model with several heads, lay a photo beside it, and return what each further head says of it."""
+    deploy_several()
+    Image.fromarray(tiny_project.picture(1, 7)).save("photo.jpg", quality=95)
+    with Image.open("photo.jpg") as picture:
+        answers = expected(np.array(picture))
+    content = (layout.DEPLOYED / "model.tflite").read_bytes()
+    further = heads_of(content, signature(content))[1:]
+    return [f"{head.name}: {', '.join(head.named(answers[head.columns])) or 'none of them'}" for head in further]
+
+
+def test_litert_alone_tells_what_every_head_says(said: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run(LITERT)
+    assert capsys.readouterr().out.splitlines()[1:] == said
+    assert said[0] == "shade: light"
+
+
+def test_a_head_that_says_nothing_is_told(said: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    path = layout.DEPLOYED / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for head in manifest["output"]["heads"]:
+        head["threshold"] = 2
+    path.write_text(json.dumps(manifest))
+    run(LITERT)
+    assert capsys.readouterr().out.splitlines()[1:] == ["shade: none of them", "parts: none of them"]
+
+
+@pytest.mark.slow
+def test_mediapipe_tells_what_every_head_says(said: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    skip_without_mediapipe()
+    run(MEDIAPIPE + HEADS)
+    first, *further = capsys.readouterr().out.splitlines()[-3:]
+    assert first == f"probabilities: {tiny_project.LABELS[1]}"
+    assert further == [", ".join([one, *sorted(rest)]) for one, *rest in (line.split(", ") for line in said)]
 
 
 def test_a_whole_download_passes_and_a_damaged_one_is_named(photo: np.ndarray) -> None:

@@ -75,6 +75,43 @@ def test_as_json(run: Path) -> None:
     assert (low, high) == (pytest.approx(-0.3), pytest.approx(-0.2))
 
 
+def write_heads(scheme: str, *, drop: float, **heads: float) -> None:
+    intervals = {"accuracy_drop": {"low": drop - 0.02, "high": drop + 0.03}}
+    figures = {name: {"accuracy": value, "take_accuracy": 1.0, "intervals": intervals} for name, value in heads.items()}
+    tiny_run.change_metrics(scheme, heads=figures)
+
+
+def test_every_head_is_compared(run: Path) -> None:
+    write_heads("float32", drop=0, material=0.9, parts=0.7)
+    write_heads("int8", drop=0.1, material=0.8, parts=0.72)
+    lines = [" ".join(line.split()) for line in text_of(with_float32()).splitlines()]
+    assert lines[5:10] == [
+        "head scheme accuracy interval by take",
+        "material float32 0.900 1.000",
+        "material int8 0.800 (-0.100) -0.130 to -0.080 1.000 (+0.000)",
+        "parts float32 0.700 1.000",
+        "parts int8 0.720 (+0.020) -0.130 to -0.080 1.000 (+0.000)",
+    ]
+    found = with_float32().to_json()["heads"]["material"]
+    assert found["float32"] == {
+        **{"accuracy": 0.9, "take_accuracy": 1.0, "difference": None, "accuracy_difference_interval": None}
+    }
+    assert found["int8"]["difference"]["accuracy"] == pytest.approx(-0.1)
+    assert found["int8"]["accuracy_difference_interval"] == pytest.approx((-0.13, -0.08))
+
+
+def test_a_head_that_is_new_since_a_revision_has_no_difference(run: Path) -> None:
+    write_heads("float32", drop=0, material=0.9)
+    Sandbox(run).begin()
+    write_heads("float32", drop=0, material=0.95, parts=0.7)
+    lines = [" ".join(line.split()) for line in text_of(with_revision("HEAD")).splitlines()]
+    assert lines[5:8] == [
+        "head scheme accuracy by take",
+        "material float32 0.950 (+0.050) 1.000 (+0.000)",
+        "parts float32 0.700 1.000",
+    ]
+
+
 def test_with_a_revision(committed: Path) -> None:
     tiny_run.write_scheme("int8", wrong=[0], size_bytes=500, p50=1.5)
     tiny_run.change_metrics("int8", backbone="other", num_test_takes=3)

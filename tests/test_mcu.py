@@ -403,7 +403,18 @@ def test_the_command_writes_what_a_firmware_takes(project):
     golden = np.array(bytes_in(text, "g_golden_pixels"), np.uint8).reshape(16, 16, 3)
     assert bytes_in(text, "g_golden_output") == run(content, golden).tolist()
     assert f"arena          {measured['arena_bytes']:,} bytes\n" in done.stdout
+    assert "leaves out" not in done.stderr
     assert "of the shipped head, on 10 frames of 2 test takes" in done.stdout
+
+
+@needs_tflm
+def test_heads_that_are_left_out_are_named(project):
+    path = layout.DEPLOYED / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["output"]["heads"] = [{"name": "material"}, {"name": "parts"}]
+    write_text(path, json.dumps(manifest))
+    done = CliRunner().invoke(viewfinder, ["mcu", "--frames", "2"])
+    assert "mcu: takes the first head alone, and leaves out: material, parts\n" in done.stderr
 
 
 @needs_tflm

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -45,7 +46,8 @@ from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import Output, embed_outputs, labels_file_of, read_outputs, read_threshold
 from pipeline.litert.runtimes import open_classifier, signature
 from pipeline.metrics.classification import Predictions
-from pipeline.metrics.further import agreement_of_heads, figures_from_pixels
+from pipeline.metrics.further import HeadScore, agreement_of_heads, predictions_from_pixels
+from pipeline.metrics.intervals import accuracy_difference_interval, paired_difference_interval
 from pipeline.metrics.many import ManyPredictions, figures_of_many
 from pipeline.multihead import multihead
 from pipeline.report import report
@@ -54,9 +56,12 @@ from pipeline.takes.rows import read_rows
 from pipeline.takes.splits import NONE, read_takes
 from pipeline.tools.cli import viewfinder
 from pipeline.tools.coreml import PACKAGE
+from pipeline.tools.labelled_video import captioned
 from pipeline.train import train
+from pipeline.video import sample_frames
 from tests import tiny_models, tiny_project
 from tests.browsers import browser_path
+from tests.clips import write_clip
 from tests.conftest import PROJECT
 from tests.test_crossval import CONFIG as CROSSVAL
 from tests.test_evaluate import CONFIG
@@ -77,11 +82,15 @@ TAKES = [f"{label}/{part}.mp4" for label in tiny_project.LABELS for part in ("tr
 
 @pytest.fixture
 def project(folder: Path) -> Path:
-    """The tiny project with bottlenecks of one scheme, and two questions about its takes."""
+    make()
+    return folder
+
+
+def make() -> None:
+    """Make the tiny project with bottlenecks of one scheme, and two questions about its takes."""
     tiny_project.make()
     tiny_project.make_bottlenecks(tiny_models.SCHEMES["float32"])
     write_text(layout.LABELS, TABLE)
-    return folder
 
 
 def stage(heads: dict[str, str] = HEADS, *, mode: str = "head") -> MultiheadStage:
@@ -401,11 +410,44 @@ def test_takes_that_show_none_of_the_labels_are_not_scored_by_one() -> None:
     frames = [("a/x.mp4", "0"), ("a/y.mp4", "0"), ("b/z.mp4", "0")]
     scores = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8]], np.float32)
     answers = {"a/x.mp4": ("one",), "a/y.mp4": ()}
-    found = figures_from_pixels(scores, frames, ("one", "two"), answers, kind="one", num_bins=5)
-    assert (found["accuracy"], found["num_test_frames"]) == (1, 1)
-    many = figures_from_pixels(scores, frames, ("one", "two"), answers, kind="many", num_bins=5)
-    assert (many["accuracy"], many["num_test_frames"]) == (0.75, 2)
-    assert figures_from_pixels(scores, frames, ("one", "two"), {}, kind="one", num_bins=5) == {}
+    asked = {
+        kind: predictions_from_pixels(scores, frames, ("one", "two"), answers, kind=kind) for kind in ("one", "many")
+    }
+    one, many = (HeadScore.of(found, num_bins=5) for found in asked.values())
+    assert (one.figures["accuracy"], one.figures["num_test_frames"]) == (1, 1)
+    assert (many.figures["accuracy"], many.figures["num_test_frames"]) == (0.75, 2)
+    assert one.right_answers == {"a/x.mp4": (1, 1)}
+    assert many.right_answers == {"a/x.mp4": (2, 2), "a/y.mp4": (1, 2)}
+    assert predictions_from_pixels(scores, frames, ("one", "two"), {}, kind="one") is None
+    assert HeadScore.of(None, num_bins=5) == HeadScore({}, {})
+
+
+def test_the_interval_of_a_drop_is_that_of_the_first_head() -> None:
+    """As many answers as frames: then it is what the tables of frames give."""
+    generator = np.random.default_rng(3)
+    takes = tuple(f"take {index // 4}" for index in range(40))
+    actual = generator.integers(0, 2, 40)
+    scores = []
+    for _ in range(2):
+        probabilities = generator.random((40, 2)).astype(np.float32)
+        scores.append(Predictions(("a", "b"), takes, tuple(map(str, range(40))), actual, probabilities))
+    expected = accuracy_difference_interval(*(one.table() for one in scores))
+    reference, other = (HeadScore.of(one, num_bins=5) for one in scores)
+    found = reference.beside(other)
+    assert tuple(found["intervals"]["accuracy_drop"].values()) == expected
+    assert found["accuracy_drop"] == pytest.approx(
+        np.mean(scores[1].table()["is_right"] - scores[0].table()["is_right"] * 1.0)
+    )
+    assert reference.figures["intervals"].keys() == found["intervals"].keys() - {"accuracy_drop"}
+
+
+def test_models_that_did_not_answer_the_same_have_no_interval_of_a_drop() -> None:
+    one = {"a": (1, 2), "b": (2, 2)}
+    assert paired_difference_interval(one, {"a": (2, 2), "b": (2, 2)}) is not None
+    assert paired_difference_interval(one, {"a": (1, 2)}) is None
+    assert paired_difference_interval(one, {"a": (1, 3), "b": (2, 2)}) is None
+    assert paired_difference_interval({"a": (1, 2)}, {"a": (2, 2)}) is None  # of one take
+    assert HeadScore({}, {}).beside(HeadScore({}, {})) == {"accuracy_drop": None}
 
 
 # The file
@@ -520,8 +562,14 @@ def test_mediapipe_in_a_browser_answers_by_every_head() -> None:
 
 
 @pytest.fixture
-def deployed(project: Path) -> Path:
-    """The tiny project, run from the heads to the deployed folder."""
+def deployed(folder: Path) -> Path:
+    deploy_several()
+    return folder
+
+
+def deploy_several(input_type: str = "uint8") -> None:
+    """Make the tiny project, and run it from the heads to the deployed folder."""
+    make()
     multihead(stage())
     train(TrainStage("float32", tiny_project.TRAINING, tiny_project.UNKNOWN))
     tiny_crossval()
@@ -535,8 +583,7 @@ def deployed(project: Path) -> Path:
     }
     write_text(layout.metrics("float32"), json.dumps(evaluation | costs | {"peak_memory_bytes": 1}))
     write_text(layout.GATE, json.dumps({"scheme": "float32", "limits": {}}))
-    deploy(DeployStage("float32", "stretch", "uint8", "tiny"))
-    return project
+    deploy(DeployStage("float32", "stretch", input_type, "tiny"))
 
 
 def test_metrics_have_every_head(deployed: Path) -> None:
@@ -546,7 +593,20 @@ def test_metrics_have_every_head(deployed: Path) -> None:
         assert head["scored_by"] == "crossval"
         assert head["agreement_with_float32"] == 1
         assert head["accuracy_drop"] == 0
+        assert head["intervals"]["accuracy_drop"] == {"low": 0, "high": 0}
         assert head["test"]["num_test_takes"] == 2
+
+
+def test_where_nothing_is_held_out_the_test_takes_score_the_heads(deployed: Path) -> None:
+    path = layout.further_figures("float32")
+    known = json.loads(path.read_text())
+    write_text(path, json.dumps({name: one | {"figures": {}, "right_answers": {}} for name, one in known.items()}))
+    evaluate(EvaluateStage("float32", "stretch", "tiny", CONFIG))
+    heads = json.loads(layout.evaluation("float32").read_text())["heads"]
+    assert list(heads) == ["shade", "parts"]
+    for head in heads.values():
+        assert (head["scored_by"], head["accuracy"]) == ("test", head["test"]["accuracy"])
+        assert head["intervals"] == head["test"]["intervals"] | {"accuracy_drop": {"low": 0, "high": 0}}
 
 
 def test_an_app_gets_labels_thresholds_and_answers_of_every_head(deployed: Path) -> None:
@@ -563,18 +623,6 @@ def test_an_app_gets_labels_thresholds_and_answers_of_every_head(deployed: Path)
         if picture["label"] == "cup":
             assert picture["heads"]["shade"]["answer"] == ["dark"]
         assert list(picture["heads"]["parts"]["probabilities"]) == ["handle", "leaf", "rim"]
-
-
-def test_the_docs_code_reads_every_head(deployed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = (PROJECT / "docs/pages/app/heads.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    exec(compile(code, "docs/pages/app/heads.md", "exec"), {})
-    black = np.zeros((tiny_models.PIXELS, tiny_models.PIXELS, 3), np.uint8)
-    content = (layout.DEPLOYED / "model.tflite").read_bytes()
-    answers = Model(content)(black)
-    further = heads_of(content, signature(content))[1:]
-    expected = [f"{head.name} {list(head.named(answers[head.columns]))}" for head in further]
-    assert capsys.readouterr().out.splitlines() == expected
 
 
 def test_the_table_of_the_samples_fits_the_samples() -> None:
@@ -610,6 +658,16 @@ def test_limits_hold_for_every_head(deployed: Path) -> None:
     assert [breach.head for breach in breaches_of(metrics, of_the_file)] == [""]
 
 
+def test_the_worse_end_of_a_heads_drop_is_what_must_hold(deployed: Path) -> None:
+    metrics = json.loads(layout.metrics("float32").read_text())
+    metrics["heads"]["parts"] |= {"accuracy_drop": 0.01}
+    metrics["heads"]["parts"]["intervals"]["accuracy_drop"] = {"low": -0.02, "high": 0.04}
+    limits = GateConfig("figure", *[None] * 8)
+    assert breaches_of(metrics, replace(limits, max_accuracy_drop=0.03)) == []
+    (breach,) = breaches_of(metrics, replace(limits, judge_by="interval", max_accuracy_drop=0.03))
+    assert str(breach) == "max_accuracy_drop, head parts: 0.03; it has 0.04, 0.01 too much"
+
+
 def test_predict_tells_what_every_head_says(deployed: Path) -> None:
     (deployed / "a.jpg").write_bytes(encode_jpeg(tiny_project.picture(0, 7), quality=95))
     done = CliRunner().invoke(viewfinder, ["predict", "a.jpg", "--json"])
@@ -620,6 +678,17 @@ def test_predict_tells_what_every_head_says(deployed: Path) -> None:
     text = CliRunner().invoke(viewfinder, ["predict", "a.jpg"]).stdout
     assert re.search(r"next +shade +parts\n", text)
     assert "dark" in text
+
+
+def test_a_video_shows_what_every_head_says(deployed: Path) -> None:
+    write_clip(Path("clip.mkv"), [tiny_project.picture(0, 7)] * 3, pts_ms=[0, 100, 200])
+    with patch("pipeline.tools.labelled_video.captioned", side_effect=captioned) as drawn:
+        done = CliRunner().invoke(viewfinder, ["predict", "clip.mkv", "--video", "out.mp4"])
+    assert done.exit_code == 0, done.output
+    (line, *_) = (call.args[1].further for call in drawn.call_args_list)
+    assert line[0] == "shade: dark"
+    assert re.fullmatch("parts: (none of them|(handle|leaf|rim)(, (leaf|rim))*)", line[1])
+    assert len(list(sample_frames(Path("out.mp4"), per_second=1000, width_pixels=1000))) == 3
 
 
 def test_score_asks_the_head_that_is_named(deployed: Path) -> None:
@@ -645,6 +714,7 @@ def test_the_first_head_can_learn_beside_others(deployed: Path) -> None:
     done = CliRunner().invoke(viewfinder, ["trainable"])
     assert done.exit_code == 0, done.output
     assert json.loads((layout.TRAINABLE / "manifest.json").read_text())["labels"] == list(tiny_project.LABELS)
+    assert "trainable: takes the first head alone, and leaves out: shade, parts\n" in done.stderr
 
 
 @pytest.mark.slow

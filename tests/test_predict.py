@@ -216,6 +216,24 @@ def test_a_caption_fits_any_frame(size: tuple[int, int], name: str) -> None:
     assert (drawn[-1, size[1] // 2 + 1 :] == 66).all()
 
 
+def test_a_line_for_each_further_head_stands_above() -> None:
+    plain = np.full((270, 480, 3), 200, np.uint8)
+    one = captioned(plain, Caption("cup", 0.5))
+    three = captioned(plain, Caption("cup", 0.5, ("material: ceramic", "parts: " + ", ".join(["handle"] * 20))))
+    assert np.array_equal(three[-24:], one[-24:])  # the first head's strip is what it is without others
+    heights = [int((drawn[:, -1, 0] < 100).sum()) for drawn in (one, three)]
+    assert heights == [24, 24 + 2 * 19]
+    for line in (three[-43:-24], three[-62:-43]):
+        assert (line > 150).any()  # letters
+        assert (line[:, -4:] == 66).all()  # which end before the frame does
+
+
+@pytest.mark.parametrize("size", [(10, 8), (30, 40), (48, 64)])
+def test_many_heads_fit_a_small_frame(size: tuple[int, int]) -> None:
+    plain = np.full((*size, 3), 200, np.uint8)
+    assert captioned(plain, Caption("cup", 0.5, ("material: ceramic",) * 9)).shape == plain.shape
+
+
 def test_averages_count_what_is_long_ago_less() -> None:
     steps = np.array([[1, 0], [0, 1], [0, 1]], np.float32)
     found = smoothed(steps, [0.0, 0.5, 1.5], 0.5)

@@ -1,5 +1,6 @@
 """The command `make search`: its study with a stand-in for training, and the workshop with tiny models."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,25 +11,23 @@ import pytest
 import yaml
 
 from pipeline.choosing.duration import SECONDS_OF_A_HEAD, SECONDS_OF_A_NEW_MODEL, Estimate, Past, estimated
+from pipeline.choosing.question import Question
 from pipeline.choosing.workshop import Outcome, Workshop
 from pipeline.config.sweep import SearchConfig
-from pipeline.errors import PipelineError
+from pipeline.errors import InputError, PipelineError
 from pipeline.files import layout, write_bytes, write_text
+from pipeline.metrics.further import HeadScore
+from pipeline.takes.rows import read_rows
+from pipeline.takes.splits import read_takes
 from pipeline.tools import search as module
-from pipeline.tools.search import (
-    Settings,
-    failed,
-    finished,
-    open_study,
-    run_trials,
-    tell,
-    tell_duration,
-    to_try,
-)
+from pipeline.tools.search import run_trials, tell_duration
+from pipeline.tools.search_study import Settings, failed, finished, open_study, to_try
+from pipeline.tools.search_table import tell
 from tests import tiny_models, tiny_project
 from tests.conftest import PROJECT
 
 PARAMS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+TAKES = [f"{label}/{part}.mp4" for label in tiny_project.LABELS for part in ("train", "validation", "test")]
 LITE0, LITE1 = "efficientnet_lite0", "efficientnet_lite1"
 
 
@@ -94,6 +93,7 @@ def test_other_data_or_another_space_is_another_study(folder: Path) -> None:
     other = space()
     other.quantization = ["float32", "int8"]
     assert open_study(other, "inputs", PARAMS).study_name != first
+    assert open_study(space(), "inputs", PARAMS, "material").study_name != first  # nor do heads share figures
 
 
 def test_a_trial_that_fails_names_its_settings_and_costs_no_other(
@@ -152,6 +152,59 @@ def test_a_choice_that_params_yaml_has_already_is_called_so(folder: Path, capsys
     assert "To make it real" not in told
 
 
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        (
+            None,
+            ": accuracy 0.6(.|\n)*\n  \\(by the first head; --head material or --head parts chooses by another\\)\n",
+        ),
+        ("material", ": accuracy of material 0.6"),
+    ],
+)
+def test_it_is_told_by_which_head_models_are_compared(
+    folder: Path, capsys: pytest.CaptureFixture[str], head: str | None, told: str
+) -> None:
+    write_text(Path("params.yaml"), yaml.safe_dump(PARAMS))
+    study = run(space(1), FakeWorkshop())
+    capsys.readouterr()
+    tell(study, PARAMS | {"heads": {"material": "one", "parts": "many"}}, AnyLatency(), 6, head)
+    said = capsys.readouterr().out
+    assert re.search(f"Chosen: .*{told}", said)
+    assert ("by the first head" in said) == (head is None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "num_answers_per_frame"), [("one", 1), ("many", 2)])
+def test_a_head_is_cross_validated_on_takes_that_are_not_for_testing(
+    folder: Path, kind: str, num_answers_per_frame: int
+) -> None:
+    tiny_project.make()
+    tiny_project.make_bottlenecks(tiny_models.SCHEMES["float32"])
+    rows = read_rows(layout.bottlenecks("float32"), read_takes(layout.SPLITS), strangers=layout.STRANGERS)
+    rows = rows.only(rows.are_for_training)
+    answers = {take: ("dark",) if take.startswith("cup") else ("light",) for take in TAKES}
+    found = Question("shade", kind, answers).cross_validated(rows, tiny_project.TRAINING, title="")
+    score = HeadScore.of(found, num_bins=5)
+    assert score.figures["accuracy"] == 1
+    assert set(score.right_answers) == {take for take in TAKES if not take.endswith("test.mp4")}
+    num_answers = {count for _, count in score.right_answers.values()}
+    assert num_answers == {num_answers_per_frame * tiny_project.NUM_FRAMES}
+
+
+@pytest.mark.slow
+def test_a_label_that_only_test_takes_show_is_told(folder: Path) -> None:
+    tiny_project.make()
+    tiny_project.make_bottlenecks(tiny_models.SCHEMES["float32"])
+    rows = read_rows(layout.bottlenecks("float32"), read_takes(layout.SPLITS), strangers=layout.STRANGERS)
+    rows = rows.only(rows.are_for_training)
+    answers = {take: ("light",) if take.endswith("/test.mp4") else ("dark",) for take in TAKES}
+    for kind in ("one", "many"):
+        question = Question("shade", kind, answers)
+        with pytest.raises(InputError, match="label 'light' without a"):
+            question.cross_validated(rows, tiny_project.TRAINING, title="")
+
+
 def test_a_search_says_how_long_it_may_take(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_project.make()
     study = open_study(space(4), "inputs", PARAMS)
@@ -194,7 +247,7 @@ def test_settings_as_keys_of_params_yaml() -> None:
 
 
 @pytest.fixture
-def shop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Outcome]]:
+def shop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Outcome]]:
     """A workshop on the tiny project, whose backbone is the tiny one."""
     tiny_project.make()
     unknown = {"mode": "learned", "keep_percent": 95}
@@ -207,7 +260,12 @@ def shop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[st
     monkeypatch.setattr("pipeline.choosing.workshop.backbone", made)
     workshop = Workshop(Path("study"), "stretch", Path.cwd())
     training = vars(tiny_project.TRAINING)
-    yield lambda scheme: workshop.try_out(f"{LITE0}_32", scheme, training, title="trial 1")
+
+    def try_out(scheme: str, question: Question | None = None) -> Outcome:
+        shop = workshop if question is None else Workshop(Path("study"), "stretch", Path.cwd(), question)
+        return shop.try_out(f"{LITE0}_32", scheme, training, title="trial 1")
+
+    yield try_out
     monkeypatch.setattr("pipeline.choosing.latency.measure_in_turns", lambda models: dict.fromkeys(models, 3.0))
     assert workshop.latencies([(f"{LITE0}_32", "float32")]) == {(f"{LITE0}_32", "float32"): 3.0}
     assert Path.cwd() == folder
@@ -215,7 +273,7 @@ def shop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[st
 
 @pytest.mark.slow
 def test_a_workshop_gives_figures_and_makes_things_once(
-    shop: Callable[[str], Outcome], monkeypatch: pytest.MonkeyPatch
+    shop: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = set(Path("data").rglob("*"))
     first = shop("float32")
@@ -225,4 +283,8 @@ def test_a_workshop_gives_figures_and_makes_things_once(
     for stage in ("backbone", "bottlenecks", "quantize", "assemble", "measure_in_turns"):
         monkeypatch.setattr(f"pipeline.choosing.workshop.{stage}", None)  # would fail if it were called
     assert shop("float32") == first
+    question = Question("again", "one", {take: (take.partition("/")[0],) for take in TAKES})
+    assert shop("float32", question) == first  # the first head's own question
+    halves = {take: ("a",) if take.endswith("train.mp4") else ("b",) for take in TAKES}
+    assert shop("float32", Question("halves", "one", halves)).accuracy < 1
     assert set(Path("data").rglob("*")) == before  # the project's own folders stay as they were

@@ -92,6 +92,22 @@ def test_the_next_scheme_is_the_best_of_the_others_not_the_last(run: Path) -> No
     assert "edit `deploy: float16`" in next_steps(summarized())
 
 
+def test_of_several_heads_the_first_speaks_for_a_scheme(run: Path) -> None:
+    tiny_run.write_params(["float32", "int8"], choose={"latency_ms": 0.1})
+    assert "of the first head" not in text_of(summarized())
+    head = {"accuracy": 0.9, "take_accuracy": 1.0, "accuracy_drop": 0.0}
+    for scheme in ("float32", "int8"):
+        intervals = {"accuracy": {"low": 0.8, "high": 1.0}, "accuracy_drop": {"low": -0.002, "high": 0.011}}
+        tiny_run.change_metrics(scheme, heads={"material": head | {"intervals": intervals}})
+    told = text_of(summarized())
+    lines = [" ".join(line.split()) for line in told.splitlines()]
+    assert "head scheme accuracy 95% interval by take drop interval of drop" in lines
+    assert "material float32 0.900 0.800 to 1.000 1.000 +0.000" in lines
+    assert "material int8 0.900 0.800 to 1.000 1.000 +0.000 -0.002 to +0.011" in lines
+    assert "Chosen:   float32: accuracy of the first head 1.000 at 9.0 ms" in told
+    assert "accuracy of the first head -0.200; then: dvc repro" in told
+
+
 def test_a_scheme_that_is_better_in_nothing_is_not_suggested(run: Path) -> None:
     tiny_run.write_scheme("int8", wrong=[0], size_bytes=5000, p50=20.0)
     assert not any("deploy:" in step for step in next_steps(summarized()))

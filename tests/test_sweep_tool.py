@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from pipeline.files import layout, write_bytes, write_text
 from pipeline.litert.head import append_head
 from pipeline.tools import sweep as module
 from pipeline.tools.cli import viewfinder
+from pipeline.tools.results import asked_head
 from pipeline.tools.sweep import sweep
+from pipeline.tools.sweep_table import Row
 from tests import tiny_models
 from tests.sandbox import Sandbox
 
@@ -172,7 +175,64 @@ def test_the_fingerprint_tells_apart_what_gives_other_metrics(
         refuse_what_git_does_not_know()
     Path("data/videos/more").unlink()
     assert fingerprint() == first
+    write_text(Path("data/labels.csv"), "take,head,label\n")  # `check` makes it where it is missing
     refuse_what_git_does_not_know()
+    write_text(Path("params.yaml"), yaml.safe_dump(params | {"heads": {"material": "one"}}))
+    with pytest.raises(PipelineError, match=r"data/labels\.csv in neither Git nor DVC"):
+        refuse_what_git_does_not_know()
+    write_text(Path("params.yaml"), text)
+    Path("data/labels.csv").unlink()
+
+
+def row(backbone: str, accuracy: float, material: float) -> Row:
+    heads = {
+        "material": {"accuracy": material, "standard_error": 0.0, "num_test_frames": 8, "num_test_takes": 2},
+        "parts": {"accuracy": 0.75, "standard_error": 0.01, "num_test_frames": 10, "num_test_takes": 2},
+    }
+    return Row(backbone, 224, "float32", accuracy, 0.0, 1.0, 0.0, 2**20, 5.0, 2**20, None, True, 1, 10, 2, "x", heads)
+
+
+@pytest.mark.parametrize(
+    ("head", "chosen", "told"),
+    [
+        (None, LITE0, "(by the first head; --head material or --head parts chooses by another)"),
+        ("material", LITE1, "(by the head material; `accuracy`, `by take` and `drop` are the first head's)"),
+    ],
+)
+def test_models_are_compared_by_the_head_that_is_asked(
+    folder: Path, capsys: pytest.CaptureFixture[str], head: str | None, chosen: str, told: str
+) -> None:
+    write_text(Path("params.yaml"), "choose: {latency_ms: 10}\n")
+    module.tell([row(LITE0, 0.9, 0.7), row(LITE1, 0.8, 0.95)], head, as_json=False)
+    said = capsys.readouterr().out
+    accuracy = "accuracy" if head is None else "accuracy of material"
+    assert f"Chosen: {chosen} float32: {accuracy} {0.9 if head is None else 0.95:.3f}" in said
+    assert f"Best with at most 10 ms: {chosen} float32 ({accuracy} 0.9" in said
+    assert told in said
+    assert f"2 models, scored on {10 if head is None else 8} frames of 2 takes" in said
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+    assert any(line.startswith("backbone pixels scheme accuracy by take drop material parts size") for line in lines)
+    (best,) = (line for line in lines if line.startswith(f"{LITE1} "))
+    assert "0.800 ± 0.000 1.000 +0.000 0.950 ± 0.000 0.750 ± 0.010 1.00 MiB" in best
+    table = pd.read_csv("plots/sweep/table.csv")
+    assert table["backbone"].tolist()[0] == chosen
+    assert sorted(table["accuracy_material"]) == [0.7, 0.95]
+    assert "heads" not in table
+
+
+def test_with_one_head_there_is_nothing_to_choose_a_head_from(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_text(Path("params.yaml"), "choose: {}\n")
+    module.tell([replace(row(LITE0, 0.9, 0.7), heads={})], as_json=False)
+    assert "head" not in capsys.readouterr().out
+
+
+def test_a_head_that_the_project_does_not_have_is_refused() -> None:
+    params: dict[str, Any] = {"heads": {"material": "one"}}
+    assert [asked_head(params, name) for name in (None, "probabilities", "material")] == [None, None, "material"]
+    with pytest.raises(ConfigurationError, match=r"(?s)--head parts.*project's heads: probabilities, material\n"):
+        asked_head(params, "parts")
+    with pytest.raises(ConfigurationError, match=r"(?s)--head parts.*project's heads: probabilities\n"):
+        asked_head({}, "parts")  # as params.yaml of an earlier version
 
 
 def test_a_folder_without_git_is_refused(folder: Path) -> None:

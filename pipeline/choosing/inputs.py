@@ -19,6 +19,7 @@ NOT_WHAT_COMES_OUT = ("backbone", "quantization", "deploy", "engine", "choose", 
 
 _GUARDS = ("code", "check")
 _ENTERS_A_RUN = ("data/videos", "data/photos", "data/calibration", "data/strangers", "conf", "pipeline")
+_ENTERS_WITH_HEADS = ("data/labels.csv",)  # without further heads `check` makes it, and nobody reads it
 
 
 def fingerprint() -> str:
@@ -76,7 +77,8 @@ def refuse_what_git_does_not_know() -> None:
             expected="a Git repository with a commit: DVC keeps experiments beside it",
             remedy='git init, then git add -A && git commit -m "Begin"',
         )
-    unknown = (_git("ls-files", "--others", "--exclude-standard", "-z", "--", *_ENTERS_A_RUN) or "").split("\0")[:-1]
+    entering = _ENTERS_A_RUN + (_ENTERS_WITH_HEADS if load(PARAMS).get("heads") else ())
+    unknown = (_git("ls-files", "--others", "--exclude-standard", "-z", "--", *entering) or "").split("\0")[:-1]
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         raise ConfigurationError(

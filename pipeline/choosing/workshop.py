@@ -19,6 +19,7 @@ from pipeline.assemble import assemble
 from pipeline.backbone import backbone
 from pipeline.bottlenecks import bottlenecks
 from pipeline.choosing.latency import latencies_ms, measure_in_turns
+from pipeline.choosing.question import Question
 from pipeline.config.assemble import AssembleStage
 from pipeline.config.backbone import BackboneStage
 from pipeline.config.backbone_names import overrides
@@ -27,17 +28,21 @@ from pipeline.config.composing import Stage, composed
 from pipeline.config.plain import PARAMS, load
 from pipeline.config.quantize import QuantizeStage
 from pipeline.config.train import HEAD, TrainingConfig, TrainStage
+from pipeline.config.unknown import LEARNED
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.heads.crossvalidation import cross_validate
 from pipeline.heads.head_file import INDEX, Head, index_of_heads, to_bytes
 from pipeline.heads.inputs import learned_rows
-from pipeline.metrics.classification import losses_of
-from pipeline.metrics.intervals import standard_error
+from pipeline.metrics.classification import Predictions
+from pipeline.metrics.further import HeadScore
+from pipeline.metrics.many import ManyPredictions
 from pipeline.quantize import quantize
 from pipeline.takes.cache import CACHE_VARIABLE, cache_folder
 from pipeline.takes.folds import NUM_FOLDS
-from pipeline.takes.rows import Rows
+from pipeline.takes.rows import Rows, read_rows
+from pipeline.takes.splits import read_takes
 
+_NUM_BINS = 10  # of a figure that nobody reads here
 _DATA = (layout.SPLITS, layout.FRAMES, layout.AUGMENTED, layout.CALIBRATION, layout.STRANGERS)
 _SHARED = ("params.yaml", *map(str, _DATA))
 
@@ -47,9 +52,10 @@ class Outcome:
     """What a trial gave.
 
     Attributes:
-        accuracy: Share of frames that are right, 0..1, each by a head that has not seen its take.
+        accuracy: Share of frames that are right, 0..1, each by a head that has not seen its take; of a head whose
+            labels may be true together the share of right answers.
         standard_error: Of the accuracy, over takes.
-        loss: The cross entropy of the same frames, in nats.
+        loss: The cross entropy of the same frames, in nats, a mean over the labels that may be true together.
         latency_ms: Median of one picture in LiteRT on this machine at that time; `latencies` compares better.
         size_bytes: Of model.tflite.
     """
@@ -64,17 +70,19 @@ class Outcome:
 class Workshop:
     """Folders of one study: one for each architecture, laid out like a project, with the real one's data in it."""
 
-    def __init__(self, folder: Path, resize: str, project: Path) -> None:
+    def __init__(self, folder: Path, resize: str, project: Path, question: Question | None = None) -> None:
         """Keep where to work.
 
         Args:
             folder: For what is made; whatever it holds was made from the same data, code and configuration.
             resize: See `model_input.to_model_input`.
             project: Where data/frames, data/augmented, data/splits.csv and data/calibration are, as stages left them.
+            question: By which heads are compared; None for what the takes' folders are called.
         """
         self._folder = folder.absolute()
         self._resize = resize
         self._project = project.absolute()
+        self._question = question
         os.environ[CACHE_VARIABLE] = str(cache_folder().absolute())  # not that of the folder that is changed into
         self._rows = lru_cache(maxsize=4)(self._read_rows)
 
@@ -92,16 +100,14 @@ class Workshop:
         """
         rows = self._rows(architecture, scheme)
         settings = TrainingConfig(**{**training, "mode": HEAD})  # the whole search is about heads
-        predictions = cross_validate(rows, settings, num_folds=NUM_FOLDS, percents=[], title=title).predictions
-        is_right = predictions.predicted == predictions.actual
+        predictions: Predictions | ManyPredictions
+        if self._question:
+            predictions = self._question.cross_validated(rows, settings, title=title)
+        else:
+            predictions = cross_validate(rows, settings, num_folds=NUM_FOLDS, percents=[], title=title).predictions
+        figures = HeadScore.of(predictions, num_bins=_NUM_BINS).figures
         latency_ms, size_bytes = self._costs(architecture, scheme, rows)
-        return Outcome(
-            float(is_right.mean()),
-            standard_error(is_right, predictions.takes),
-            float(losses_of(predictions).mean()),
-            latency_ms,
-            size_bytes,
-        )
+        return Outcome(figures["accuracy"], figures["standard_error"], figures["log_loss"], latency_ms, size_bytes)
 
     def latencies(self, models: Collection[tuple[str, str]]) -> dict[tuple[str, str], float]:
         """Return the latency in ms of each model that was tried, all from the same sitting.
@@ -127,7 +133,14 @@ class Workshop:
             if not layout.bottlenecks(scheme).exists():
                 bottlenecks(self._composed("bottlenecks", BottlenecksStage, architecture, scheme))
             unknown = composed("train", TrainStage, load(PARAMS), [f"scheme={scheme}"]).unknown
-            rows, _ = learned_rows(scheme, unknown.mode)
+            if self._question:  # what looks like one of its labels is known only when they are
+                rows = read_rows(
+                    layout.bottlenecks(scheme),
+                    read_takes(layout.SPLITS),
+                    strangers=layout.STRANGERS if unknown.mode == LEARNED else None,
+                )
+            else:
+                rows, _ = learned_rows(scheme, unknown.mode)
             return rows.only(rows.are_for_training)
 
     def _costs(self, architecture: str, scheme: str, rows: Rows) -> tuple[float, int]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,8 +17,8 @@ from pipeline.heads.head_file import Head
 from pipeline.heads.questions import YES, relabelled, yes_or_no
 from pipeline.heads.training import train_both
 from pipeline.metrics.classification import Predictions
-from pipeline.metrics.figures import figures_alone
-from pipeline.metrics.many import ManyPredictions, figures_of_many
+from pipeline.metrics.further import HeadScore
+from pipeline.metrics.many import ManyPredictions
 from pipeline.metrics.predictions import COLUMNS
 from pipeline.metrics.unknown import figures_of
 from pipeline.takes.answers import Answers
@@ -48,13 +47,13 @@ class FurtherHead:
         final: The head that is shipped.
         predictions: What cross-validation's heads say about each frame that they have not seen; empty if the backbone
             has learned from the takes.
-        figures: Of cross-validation, with their intervals; empty likewise.
+        score: Of cross-validation; empty likewise.
     """
 
     held_out: Head
     final: Head
     predictions: pd.DataFrame
-    figures: dict[str, Any]
+    score: HeadScore
 
 
 def train_further(rows: Rows, kind: str, answers: Answers, settings: Settings, *, title: str) -> FurtherHead:
@@ -84,12 +83,12 @@ def _of_one(rows: Rows, settings: Settings, title: str) -> FurtherHead:
     kept, lookalikes = without_lookalikes(rows)
     held_out, final = _trained(kept, settings, title)
     if settings.training.mode != HEAD:
-        return FurtherHead(held_out, final, pd.DataFrame(columns=list(COLUMNS)), {})
+        return FurtherHead(held_out, final, pd.DataFrame(columns=list(COLUMNS)), HeadScore({}, {}))
     predictions, asked = _cross_validated(kept, settings, title)
-    figures = figures_alone(predictions, num_bins=settings.crossval.num_calibration_bins)
+    score = HeadScore.of(predictions, num_bins=settings.crossval.num_calibration_bins)
     if len(asked):
-        figures["unknown"] = figures_of(asked) | {"lookalikes": {one.take: one.label for one in lookalikes}}
-    return FurtherHead(held_out, final, predictions.table(), figures)
+        score.figures["unknown"] = figures_of(asked) | {"lookalikes": {one.take: one.label for one in lookalikes}}
+    return FurtherHead(held_out, final, predictions.table(), score)
 
 
 def _of_many(rows_of: Mapping[str, Rows], answers: Answers, settings: Settings, title: str) -> FurtherHead:
@@ -101,14 +100,14 @@ def _of_many(rows_of: Mapping[str, Rows], answers: Answers, settings: Settings, 
     pairs = [_trained(rows, settings, f"{title} {label}", says_yes_or_no=True) for label, rows in rows_of.items()]
     held_out, final = (side_by_side(labels, heads) for heads in zip(*pairs, strict=True))
     if settings.training.mode != HEAD:
-        return FurtherHead(held_out, final, pd.DataFrame(columns=list(COLUMNS)), {})
+        return FurtherHead(held_out, final, pd.DataFrame(columns=list(COLUMNS)), HeadScore({}, {}))
     found = {
         label: _cross_validated(rows, settings, f"{title} {label}", says_yes_or_no=True)[0]
         for label, rows in rows_of.items()
     }
     predictions = ManyPredictions.of(found, set(answers))
-    figures = figures_of_many(predictions, num_bins=settings.crossval.num_calibration_bins)
-    return FurtherHead(held_out, final, predictions.table(), figures)
+    score = HeadScore.of(predictions, num_bins=settings.crossval.num_calibration_bins)
+    return FurtherHead(held_out, final, predictions.table(), score)
 
 
 def side_by_side(labels: tuple[str, ...], heads: tuple[Head, ...]) -> Head:

@@ -5,7 +5,7 @@ takes as there are are drawn with all their frames, again and again; 95% of what
 of one take are near-copies; drawn one by one they would promise more than they tell.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ _SEED = 0
 _MAX_DRAWN_AT_ONCE = 20_000_000  # counts; so that ten thousand takes do not fill the memory
 
 Interval = dict[str, float]  # low and high
+RightAnswers = Mapping[str, Sequence[int]]  # of each take how many are right, and how many there are
 Floats = npt.NDArray[np.float64]
 
 
@@ -124,7 +125,32 @@ def accuracy_difference_interval(reference: pd.DataFrame, other: pd.DataFrame) -
     if len(both) != len(reference) or len(both) != len(other):
         return None
     gained = both["is_right_other"].astype(int) - both["is_right_reference"].astype(int)
-    of_takes = gained.groupby(both["take"]).agg(["sum", "count"]).to_numpy(float)
+    return _difference(gained.groupby(both["take"]).agg(["sum", "count"]).to_numpy(float))
+
+
+def paired_difference_interval(reference: RightAnswers, other: RightAnswers) -> tuple[float, float] | None:
+    """Return what `accuracy_difference_interval` does, of takes whose answers were counted.
+
+    Args:
+        reference: Of each take how many answers are right, and how many there are.
+        other: The same of another model.
+
+    Returns:
+        Lower and upper end as shares, -1..1; None if they did not answer the same, or on one take only.
+    """
+    takes = sorted(reference)
+    if takes != sorted(other) or any(reference[take][1] != other[take][1] for take in takes):
+        return None
+    pairs = [(other[take][0] - reference[take][0], reference[take][1]) for take in takes]
+    return _difference(np.array(pairs, float).reshape(-1, 2))
+
+
+def _difference(of_takes: Floats) -> tuple[float, float] | None:
+    """Return between what the share lies that was gained.
+
+    Args:
+        of_takes: How many more answers are right, and how many there are, [num_takes, 2].
+    """
     if len(of_takes) < 2:
         return None
     sums, counts = _drawn(of_takes).T

@@ -52,6 +52,16 @@ class ManyPredictions:
         """Return how probable each label is, float32 [num_frames, num_labels]."""
         return np.stack([one.probabilities[:, 1] for one in self.of_label.values()], axis=1)
 
+    @property
+    def are_right(self) -> npt.NDArray[np.bool_]:
+        """Tell which answers are right, bool [num_frames, num_labels]."""
+        return np.stack([one.predicted == one.actual for one in self.of_label.values()], axis=1)
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Return the take of each frame."""
+        return next(iter(self.of_label.values())).takes
+
     def table(self) -> pd.DataFrame:
         """Return a row a frame: frame_id, take, actual, predicted (labels with `;` between), probability, is_right.
 
@@ -68,7 +78,7 @@ class ManyPredictions:
                 "actual": self._names(actual),
                 "predicted": self._names(predicted),
                 "probability": certain.min(1).round(6),
-                "is_right": (actual == predicted).all(1),
+                "is_right": self.are_right.all(1),
             }
         )
 
@@ -110,7 +120,7 @@ def _sureness(predictions: ManyPredictions) -> dict[str, Any]:
     """Return the intervals, and the standard error of the accuracy; a single take has none."""
     every = list(predictions.of_label.values())
     takes: npt.NDArray[np.object_] = np.array(every[0].takes, object)
-    are_right = np.stack([one.predicted == one.actual for one in every], axis=1)
+    are_right = predictions.are_right
     repeated = [take for take in every[0].takes for _ in every]
     error = standard_error(are_right.ravel(), repeated)
     if len(set(takes)) < 2:

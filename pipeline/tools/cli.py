@@ -32,6 +32,7 @@ viewfinder predict photos/ --model theirs.tflite --labels labels.txt --json > an
 """
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_by_head = click.option("--head", help="By which of several heads models are compared.  [default: the first]")
 
 
 class ChoicesOf(click.Choice[str]):
@@ -429,21 +430,23 @@ def film(lan: bool, address: str | None, port: int, opens: bool) -> None:
 
 
 @viewfinder.command(cls=Tool)
+@_by_head
 @_as_json
-def sweep(as_json: bool) -> None:
+def sweep(head: str | None, as_json: bool) -> None:
     """Compare architectures and schemes (conf/sweep.yaml)."""
     from pipeline.tools.sweep import run_sweep
 
-    run_sweep(as_json=as_json)
+    run_sweep(head, as_json=as_json)
 
 
 @viewfinder.command(cls=Tool)
 @click.option("--trials", type=int, help="How many the study has in the end.  [default: as conf/search.yaml says]")
-def search(trials: int | None) -> None:
+@_by_head
+def search(trials: int | None, head: str | None) -> None:
     """Search settings and architectures (conf/search.yaml)."""
     from pipeline.tools.search import run_search
 
-    run_search(trials)
+    run_search(trials, head)
 
 
 @viewfinder.command("import", cls=Tool)

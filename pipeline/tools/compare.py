@@ -1,6 +1,6 @@
 """Compares the schemes with float32, or with what they were at another revision of Git, in at most 100 columns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ from pipeline.tools.results import Metrics, listed_schemes, params_of_project, r
 from pipeline.tools.tables import text_table
 
 _COLUMNS = ("scheme", "accuracy", "by take", "size", "latency p50")
-_MAX_NAME = 10  # letters of a scheme's name that the table has room for
+_HEAD_COLUMNS = ("head", "scheme", "accuracy", "by take")
+_MAX_NAME = 10  # letters of a scheme's or head's name that the table has room for
 _TEST = ("num_test_frames", "num_test_takes")
 
 
@@ -60,6 +61,30 @@ class Line:
 
 
 @dataclass(frozen=True)
+class HeadLine:
+    """A further head of one scheme.
+
+    Attributes:
+        head: Its name.
+        scheme: Whose it is.
+        accuracies: By frame and by take, what it has now.
+        base: The same of what it is compared with; None if that has no such head.
+        interval: See `Line`.
+    """
+
+    head: str
+    scheme: str
+    accuracies: dict[str, float]
+    base: dict[str, float] | None
+    interval: tuple[float, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as `Line.to_json` does."""
+        difference = {key: value - self.base[key] for key, value in self.accuracies.items()} if self.base else None
+        return self.accuracies | {"difference": difference, "accuracy_difference_interval": self.interval}
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Schemes and what they are compared with.
 
@@ -67,16 +92,21 @@ class Comparison:
         against: A scheme, or a revision.
         lines: Of the schemes in params.yaml, in its order.
         notes: What must be known to judge it.
+        heads: Of the further heads, head by head.
     """
 
     against: str
     lines: list[Line]
     notes: list[str]
+    heads: list[HeadLine]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as what can be written as JSON."""
         schemes = {line.scheme: line.to_json() for line in self.lines}
-        return {"against": self.against, "schemes": schemes, "notes": self.notes}
+        heads = {line.head: dict[str, Any]() for line in self.heads}
+        for line in self.heads:
+            heads[line.head][line.scheme] = line.to_json()
+        return {"against": self.against, "schemes": schemes, "notes": self.notes, "heads": heads}
 
 
 def with_float32() -> Comparison:
@@ -87,14 +117,18 @@ def with_float32() -> Comparison:
     """
     metrics = _metrics_now()
     reference = read_metrics(layout.metrics(layout.REFERENCE_SCHEME))
+    others = [scheme for scheme in metrics if scheme != layout.REFERENCE_SCHEME]
     lines = [
-        Line(scheme, Figures.of(one), *((None,) if scheme == layout.REFERENCE_SCHEME else _against(scheme, reference)))
+        Line(scheme, Figures.of(one), Figures.of(reference), _gained(one))
+        if scheme in others
+        else Line(scheme, Figures.of(one), None)
         for scheme, one in metrics.items()
     ]
+    heads = _heads(metrics, dict.fromkeys(others, reference), have_intervals=True)
     notes = [f"{scored_on(reference)}.", f"In brackets: the difference from {layout.REFERENCE_SCHEME}."]
-    if any(line.interval for line in lines):
+    if any(line.interval for line in lines) or any(line.interval for line in heads):
         notes.append(f"interval: where the accuracy's difference lies with {LEVEL_PERCENT}%, were other takes filmed.")
-    return Comparison(layout.REFERENCE_SCHEME, lines, notes)
+    return Comparison(layout.REFERENCE_SCHEME, lines, notes, heads)
 
 
 def with_revision(revision: str) -> Comparison:
@@ -117,27 +151,58 @@ def with_revision(revision: str) -> Comparison:
         Line(scheme, Figures.of(one), Figures.of(before[scheme]) if scheme in before else None)
         for scheme, one in now.items()
     ]
-    return Comparison(revision, lines, _notes(revision, now, before))
+    return Comparison(revision, lines, _notes(revision, now, before), _heads(now, before, have_intervals=False))
 
 
 def text_of(comparison: Comparison) -> str:
     """Return the comparison for a terminal."""
-    columns, rows = list(_COLUMNS), [_cells(line) for line in comparison.lines]
-    if any(line.interval for line in comparison.lines):
-        columns.insert(2, "interval")
-        for row, line in zip(rows, comparison.lines, strict=True):
-            row.insert(2, "{:+.3f} to {:+.3f}".format(*line.interval) if line.interval else "")
-    return "\n".join(["", text_table(columns, rows), "", *comparison.notes, ""])
+    table = _table(_COLUMNS, [(_cells(line), line.interval) for line in comparison.lines], place=2)
+    heads = [(_cells_of_head(line), line.interval) for line in comparison.heads]
+    further = [_table(_HEAD_COLUMNS, heads, place=3), ""] if heads else []
+    return "\n".join(["", table, "", *further, *comparison.notes, ""])
+
+
+def _table(names: Sequence[str], lines: Sequence[tuple[list[str], tuple[float, float] | None]], *, place: int) -> str:
+    """Return a table; intervals get a column at a place if there are any."""
+    columns, rows = list(names), [cells for cells, _ in lines]
+    if any(interval for _, interval in lines):
+        columns.insert(place, "interval")
+        for row, (_, interval) in zip(rows, lines, strict=True):
+            row.insert(place, "{:+.3f} to {:+.3f}".format(*interval) if interval else "")
+    return text_table(columns, rows)
 
 
 def _metrics_now() -> dict[str, Metrics]:
     return {scheme: read_metrics(layout.metrics(scheme)) for scheme in listed_schemes(params_of_project())}
 
 
-def _against(scheme: str, reference: Metrics) -> tuple[Figures, tuple[float, float] | None]:
-    """Return what a scheme is compared with, and the interval if both schemes' predictions are there."""
-    drop = read_metrics(layout.metrics(scheme))["intervals"].get("accuracy_drop")
-    return Figures.of(reference), (-drop["high"], -drop["low"]) if drop else None
+def _gained(metrics: Metrics) -> tuple[float, float] | None:
+    """Return between what lies the difference in accuracy from float32, of a scheme or of one of its heads."""
+    drop = metrics["intervals"].get("accuracy_drop")
+    return (-drop["high"], -drop["low"]) if drop else None
+
+
+def _heads(now: Mapping[str, Metrics], base: Mapping[str, Metrics], *, have_intervals: bool) -> list[HeadLine]:
+    """Return a line for each further head and scheme.
+
+    Args:
+        now: Metrics by scheme.
+        base: What they are compared with, likewise; may lack schemes and heads.
+        have_intervals: Whether that is float32.
+    """
+    lines = []
+    for head in dict.fromkeys(head for metrics in now.values() for head in metrics.get("heads", {})):
+        for scheme, metrics in now.items():
+            one = metrics.get("heads", {}).get(head)
+            other = base.get(scheme, {}).get("heads", {}).get(head)
+            if one:
+                interval = _gained(one) if have_intervals and other else None
+                lines.append(HeadLine(head, scheme, _accuracies(one), other and _accuracies(other), interval))
+    return lines
+
+
+def _accuracies(figures: Mapping[str, Any]) -> dict[str, float]:
+    return {key: figures[key] for key in ("accuracy", "take_accuracy")}
 
 
 def _notes(revision: str, now: Mapping[str, Metrics], before: Mapping[str, Metrics]) -> list[str]:
@@ -155,7 +220,6 @@ def _notes(revision: str, now: Mapping[str, Metrics], before: Mapping[str, Metri
 
 
 def _cells(line: Line) -> list[str]:
-    name = line.scheme if len(line.scheme) <= _MAX_NAME else f"{line.scheme[: _MAX_NAME - 1]}…"
     now, base = line.figures, line.base
     if base is None:
         cells = ["", "", "", ""]
@@ -165,4 +229,16 @@ def _cells(line: Line) -> list[str]:
         cells += [f" ({ratio - 1:+.0%})" for ratio in ratios]
     shown = [f"{now.accuracy:.3f}", f"{now.take_accuracy:.3f}"]
     shown += [f"{now.size_bytes / MIB:.2f} MiB", f"{now.latency_ms_p50:.1f} ms"]
-    return [name, *(f"{value}{difference}" for value, difference in zip(shown, cells, strict=True))]
+    return [_short(line.scheme), *(f"{value}{difference}" for value, difference in zip(shown, cells, strict=True))]
+
+
+def _cells_of_head(line: HeadLine) -> list[str]:
+    cells = [
+        f"{value:.3f}" + (f" ({value - line.base[key]:+.3f})" if line.base else "")
+        for key, value in line.accuracies.items()
+    ]
+    return [_short(line.head), _short(line.scheme), *cells]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"

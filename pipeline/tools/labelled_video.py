@@ -28,17 +28,27 @@ _BT709 = 1  # of primaries and transfer, in ISO/IEC 23091-2
 _TICKS_PER_SECOND = 90_000  # of time stamps; the usual ones of MPEG, which all frame rates of films divide
 _SHARE_OF_HEIGHT = 0.09  # of the caption's strip
 _MIN_STRIP_PIXELS = 24
+_SHARE_OF_STRIP = 0.8  # of a smaller strip above it
+_NARROWER = 0.95  # letters do not shrink quite as their size does
 _MAX_LETTERS = 32
+_MAX_FURTHER_LETTERS = 60
 
 Rgb = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Caption:
-    """What is written into a frame: a name, and how probable it is (0..1), or only the name."""
+    """What is written into a frame.
+
+    Attributes:
+        name: Of what it shows.
+        probability: Of that, 0..1; None for nothing to be written of it.
+        further: Lines that stand above, in smaller letters.
+    """
 
     name: str
     probability: float | None
+    further: tuple[str, ...] = ()
 
 
 def write_labelled(source: Path, target: Path, captions: Mapping[float, Caption]) -> None:
@@ -98,28 +108,42 @@ def _describe(context: av.VideoCodecContext) -> None:
 def captioned(picture: Rgb, caption: Caption) -> Rgb:
     """Return a frame, uint8 [height, width, 3], with a dark strip at its lower edge that says what it shows.
 
-    A thin line in the strip is as long as the probability.
+    A thin line in the strip is as long as the probability. What is too long is written smaller.
     """
     height, width = picture.shape[:2]
     strip = min(height, max(_MIN_STRIP_PIXELS, round(height * _SHARE_OF_HEIGHT)))
     drawn = picture.copy()
-    lower = drawn[height - strip :]
-    lower //= 3
-    text = _text(caption.name, "" if caption.probability is None else f"{caption.probability:.0%}", strip)
-    covered = text[:, : width - strip // 2]
-    place = lower[: covered.shape[0], strip // 3 : strip // 3 + covered.shape[1]]
-    place[:] = place + (255 - place.astype(int)) * covered[:, : place.shape[1], np.newaxis] // 255
+    lower, margin = drawn[height - strip :], strip // 3
+    percent = "" if caption.probability is None else f"  {caption.probability:.0%}"
+    _write_line(lower, short(caption.name, _MAX_LETTERS) + percent, margin)
     lower[-max(2, strip // 12) :, : round(width * (caption.probability or 0))] = 255
+    num_further = len(caption.further)
+    small = min(round(strip * _SHARE_OF_STRIP), (height - strip) // max(1, num_further))
+    for number, line in enumerate(caption.further if small else ()):
+        top = height - strip - small * (num_further - number)
+        _write_line(drawn[top : top + small], short(line, _MAX_FURTHER_LETTERS), margin)
     return drawn
 
 
+def _write_line(strip: Rgb, text: str, margin: int) -> None:
+    """Make a part of a frame darker, uint8 [height, width, 3], and write a text into it."""
+    height, width = strip.shape[:2]
+    strip //= 3
+    room = max(1, width - 3 * margin // 2)
+    covered = _text(text, height, 1.0)
+    if covered.shape[1] > room:
+        covered = _text(text, height, _NARROWER * room / covered.shape[1])[:, :room]
+    place = strip[:, margin : margin + covered.shape[1]]
+    place[:] = place + (255 - place.astype(int)) * covered[:, : place.shape[1], np.newaxis] // 255
+
+
 @lru_cache(maxsize=4096)
-def _text(name: str, probability: str, height: int) -> npt.NDArray[np.int64]:
+def _text(text: str, height: int, scale: float) -> npt.NDArray[np.int64]:
     """Draw a text, white on black, int64 [height, width], 0..255, with whatever fonts have its letters."""
-    text = "  ".join(filter(None, [short(name, _MAX_LETTERS), probability]))
     with style([text]):
-        figure = Figure(figsize=(height * (_MAX_LETTERS + 8) / 100, height / 100), dpi=100, facecolor="black")
-        figure.text(0, 0.5, text, color="white", va="center_baseline", ha="left", size=0.5 * height * 72 / 100)
+        figure = Figure(figsize=(height * (len(text) + 8) / 100, height / 100), dpi=100, facecolor="black")
+        size = scale * 0.5 * height * 72 / 100
+        figure.text(0, 0.5, text, color="white", va="center_baseline", ha="left", size=size)
         content = io.BytesIO()
         figure.savefig(content, format="rgba")
     grey = np.frombuffer(content.getvalue(), np.uint8).reshape(height, -1, 4)[..., 0].astype(np.int64)

@@ -36,7 +36,7 @@ from pipeline.shipping.self_test import candidates_of, choose_self_test
 from pipeline.takes.rows import Rows
 from pipeline.takes.splits import read_takes
 from pipeline.takes.staging import staged
-from pipeline.tools.results import listed_schemes, params_of_project
+from pipeline.tools.results import listed_schemes, params_of_project, tell_of_heads_left_out
 from pipeline.tools.tables import text_table
 
 SCHEME = "int8"
@@ -93,6 +93,7 @@ def mcu(limits: Limits, max_frames: int | None) -> dict[str, Any]:
         ModelError: If the backbone is of another form, or TFLM does not answer as the reference kernels do.
     """
     manifest, backbone = _manifest(), _backbone()
+    tell_of_heads_left_out("mcu", manifest)
     shipped, held_out = (read_head(path) for path in (layout.head(SCHEME), layout.held_out_head(SCHEME)))
     rows, _ = learned_rows(SCHEME, OFF if shipped.threshold is None else LEARNED)
     content = quantized_classifier(backbone, shipped, rows)

@@ -102,6 +102,11 @@ class Answers:
         """Return the most probable label; None if it is less probable than the threshold."""
         return named(self.labels, probabilities, self.threshold)
 
+    def said_by_further(self, one: Answer) -> dict[str, str]:
+        """Return what each further head says of a frame, in words, by the head's name."""
+        heads = zip(self.further, one.further, strict=True)
+        return {head.name: ", ".join(head.named(each)) or NONE_OF_THEM for head, each in heads}
+
 
 def predict(request: Request) -> Answers:
     """Ask a classifier about files, and draw what it says into a video if that is wished.
@@ -248,9 +253,8 @@ def _by_head(answers: Answers, one: Answer) -> dict[str, object]:
 def table(answers: Answers) -> str:
     """Return a row for each photo, and for each stretch of a video on which all answers are the same."""
 
-    def said(one: Answer) -> tuple[Path, str | None, tuple[tuple[str, ...], ...]]:
-        of_further = tuple(head.named(each) for head, each in zip(answers.further, one.further, strict=True))
-        return one.file, answers.named(one.probabilities), of_further
+    def said(one: Answer) -> tuple[Path, str | None, tuple[str, ...]]:
+        return one.file, answers.named(one.probabilities), tuple(answers.said_by_further(one).values())
 
     rows = []
     for (file, name, others), group in groupby(answers.found, said):
@@ -261,8 +265,7 @@ def table(answers: Answers) -> str:
         likely = np.argsort(-mean, kind="stable")[:2]
         second = f"{answers.labels[likely[1]]} {mean[likely[1]]:.2f}" if len(likely) > 1 else ""
         best = f"{mean[likely[0]]:.2f}" if name else f"{answers.labels[likely[0]]} {mean[likely[0]]:.2f}"
-        told = [", ".join(other) or NONE_OF_THEM for other in others]
-        rows.append((str(file), when, str(len(frames)), name or NONE_OF_THEM, best, second, *told))
+        rows.append((str(file), when, str(len(frames)), name or NONE_OF_THEM, best, second, *others))
     heads = [head.name for head in answers.further]
     return "\n" + text_table(("file", "when", "frames", "answer", "probability", "next", *heads), rows) + "\n"
 
@@ -334,7 +337,8 @@ def _write_video(source: Path, target: Path, answers: Answers) -> None:
     captions = {}
     for one in answers.found:
         name, probability = answers.named(one.probabilities), float(one.probabilities.max())
-        captions[one.second or 0.0] = Caption(name or NONE_OF_THEM, probability if name else None)
+        further = tuple(f"{head}: {said}" for head, said in answers.said_by_further(one).items())
+        captions[one.second or 0.0] = Caption(name or NONE_OF_THEM, probability if name else None, further)
     write_labelled(source, target, captions)
 
 

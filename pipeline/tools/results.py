@@ -1,6 +1,7 @@
 """Reads what the last run left: its settings and the metrics of each scheme."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.config.gate import FIGURE, GateConfig
 from pipeline.config.plain import PARAMS, load
 from pipeline.errors import ConfigurationError, InputError
+from pipeline.litert.metadata import FIRST_OUTPUT
 from pipeline.metrics.classification import CROSSVAL
 
 Metrics = Mapping[str, Any]  # a file of metrics/, as the stage `measure` writes it
@@ -52,6 +54,37 @@ def scored_on(metrics: Metrics) -> str:
     if metrics["scored_by"] == CROSSVAL:
         return f"Cross-validated: {what}, each by a head without its take"
     return f"Scored on {what} that were not trained on"
+
+
+def asked_head(params: Mapping[str, Any], name: str | None) -> str | None:
+    """Return the head that models are compared by; None for the first.
+
+    Args:
+        params: What params.yaml holds.
+        name: What a person asks for.
+
+    Raises:
+        ConfigurationError: If the project has no head of that name.
+    """
+    further = list(params.get("heads") or {})
+    if name not in (None, FIRST_OUTPUT, *further):
+        raise ConfigurationError(
+            found=f"--head {name}",
+            expected=f"one of the project's heads: {', '.join([FIRST_OUTPUT, *further])}",
+            remedy="choose one of these, leave --head out for the first, or add it to `heads` in params.yaml",
+        )
+    return None if name == FIRST_OUTPUT else name
+
+
+def tell_of_heads_left_out(command: str, manifest: Mapping[str, Any]) -> None:
+    """Say which heads a command leaves out that takes the first alone; nothing if the deployed model has no other.
+
+    Args:
+        command: Its name.
+        manifest: Of the deployed model.
+    """
+    if names := [head["name"] for head in manifest["output"].get("heads", [])]:
+        sys.stderr.write(f"{command}: takes the first head alone, and leaves out: {', '.join(names)}\n")
 
 
 def listed_schemes(params: Mapping[str, Any]) -> list[str]:

@@ -8,95 +8,90 @@ reported in the end. What a head is trained with, cross-validation chooses insid
 
 import fcntl
 import os
-import random
-import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import optuna
-import pandas as pd
 import pyarrow.parquet as pq
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial
 
 from pipeline.choosing.architectures import names_of
 from pipeline.choosing.duration import Past, estimated
-from pipeline.choosing.experiments import set_param
 from pipeline.choosing.inputs import fingerprint
-from pipeline.choosing.reward import choose, reward, sentence
+from pipeline.choosing.question import Question
 from pipeline.choosing.workshop import Outcome, Workshop
 from pipeline.config.application import answer_ctrl_c_by_an_exception
-from pipeline.config.choose import exponents_of_project, targets_of_project
 from pipeline.config.sweep import SearchConfig, search_config
-from pipeline.config.train import HEAD
 from pipeline.errors import ConfigurationError, InputError, PipelineError
-from pipeline.files import layout, write_bytes, write_text
-from pipeline.keys.key import hash_of
-from pipeline.metrics.candidates import MIB, Candidate, as_edit, front
-from pipeline.pictures.tradeoff import tradeoff
-from pipeline.takes.splits import TRAIN, VALIDATION, read_takes
-from pipeline.tools.results import params_of_project, read_metrics
-from pipeline.tools.sweep import budgets, check_all
-from pipeline.tools.tables import text_table
-
-FOLDER = Path("plots/search")
-STUDIES = Path(".cache/search/study.sqlite3")
+from pipeline.files import layout
+from pipeline.metrics.candidates import MIB
+from pipeline.takes.answers import read_answers
+from pipeline.takes.splits import TRAIN, VALIDATION, Take, read_takes
+from pipeline.tools.results import asked_head, params_of_project, read_metrics
+from pipeline.tools.search_study import (
+    FAILURE,
+    NUM_DIGITS,
+    OUTCOME,
+    SECONDS,
+    SETTINGS,
+    STUDIES,
+    Settings,
+    finished,
+    model_of,
+    num_missing,
+    open_study,
+)
+from pipeline.tools.search_table import tell
+from pipeline.tools.sweep import check_all
 
 _STDERR = 2  # results alone go to stdout
-_NUM_DIGITS = 12  # of the hash in a study's name
-_MAX_ROWS = 12  # of the table on the terminal
 _USUAL_LATENCY_MS = 10.0  # of EfficientNet-Lite0, where nothing was measured yet
-_FAILURE, _SETTINGS, _OUTCOME, _SECONDS = "failure", "settings", "outcome", "seconds"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a trial tries.
-
-    Attributes:
-        backbone: As in params.yaml; the name may say a resolution.
-        scheme: Of quantization.
-    """
-
-    backbone: str
-    scheme: str
-
-    def of_params(self, params: Mapping[str, Any]) -> dict[str, object]:
-        """Return keys and values that make this of what params.yaml holds."""
-        schemes = params["quantization"]
-        more: dict[str, object] = {} if self.scheme in schemes else {"quantization": [*schemes, self.scheme]}
-        more |= {} if params["training"]["mode"] == HEAD else {"training.mode": HEAD}  # a search is about heads
-        return {"backbone": self.backbone, **more, "deploy": self.scheme}
-
-    def __str__(self) -> str:
-        return f"{self.backbone} {self.scheme}"
-
-
-def search(config: SearchConfig) -> None:
+def search(config: SearchConfig, *, head: str | None = None) -> None:
     """Run the trials that the study lacks, then write and print what was found.
+
+    Args:
+        config: The space.
+        head: By which models are compared; None for the first.
 
     Raises:
         PipelineError: If a choice does not exist, frames cannot be made, another search is running, or all trials
             failed.
     """
     params = params_of_project()
+    head = asked_head(params, head)
     schemes = list(dict.fromkeys([layout.REFERENCE_SCHEME, *config.quantization]))
     check_all(names_of(config.backbones, config.input_pixels), schemes, params)
     make_frames()
     inputs = fingerprint()
+    takes = read_takes(layout.SPLITS)
+    question = question_of(head, params, takes) if head else None
     with _only_one():
-        study = open_study(config, inputs, params)
+        study = open_study(config, inputs, params, head)
         tell_duration(study, config)
-        shop = Workshop(STUDIES.parent / inputs[:_NUM_DIGITS], params["resize"], Path.cwd())
+        shop = Workshop(STUDIES.parent / inputs[:NUM_DIGITS], params["resize"], Path.cwd(), question)
         run_trials(study, config, shop, params["training"])
-    models = dict.fromkeys(_model_of(trial) for trial in finished(study))
-    num_takes = sum(take.has_part(TRAIN, VALIDATION) for take in read_takes(layout.SPLITS))
-    tell(study, params, shop.latencies(models), num_takes)
+    models = dict.fromkeys(model_of(trial) for trial in finished(study))
+    asked = [take for take in takes if question is None or take.full_name in question.answers]
+    num_takes = sum(take.has_part(TRAIN, VALIDATION) for take in asked)
+    tell(study, params, shop.latencies(models), num_takes, head)
+
+
+def question_of(head: str, params: Mapping[str, Any], takes: Sequence[Take]) -> Question:
+    """Return what a further head asks of the takes.
+
+    Raises:
+        InputError: If data/labels.csv does not hold what it should.
+    """
+    answers = read_answers(layout.LABELS, params["heads"], [take.full_name for take in takes])
+    return Question(head, params["heads"][head], answers[head])
 
 
 def make_frames() -> None:
@@ -115,40 +110,6 @@ def make_frames() -> None:
         )
 
 
-def open_study(config: SearchConfig, inputs: str, params: Mapping[str, Any]) -> optuna.Study:
-    """Open the study of these inputs and this space, or begin it; what it lacks is lined up.
-
-    Args:
-        config: The space.
-        inputs: Hash of data, code and configuration: trials on others cannot be compared.
-        params: What params.yaml holds.
-    """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # this module tells what happens
-    STUDIES.parent.mkdir(parents=True, exist_ok=True)
-    space = {key: value for key, value in asdict(config).items() if not key.startswith("num_")}
-    study = optuna.create_study(
-        study_name=hash_of({"inputs": inputs, "space": space})[:_NUM_DIGITS],
-        storage=f"sqlite:///{STUDIES}",
-        load_if_exists=True,
-        directions=["maximize", "minimize", "minimize"],
-    )
-    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        study.tell(trial.number, state=TrialState.FAIL)  # its process was killed
-    for settings in to_try(study, config, params):
-        study.enqueue_trial(asdict(settings), skip_if_exists=True)
-    return study
-
-
-def to_try(study: optuna.Study, config: SearchConfig, params: Mapping[str, Any]) -> list[Settings]:
-    """Return what a study lacks: first what params.yaml has now, then the others in an order drawn by `seed`."""
-    backbones = names_of(config.backbones, config.input_pixels)
-    space = [Settings(backbone, scheme) for backbone in backbones for scheme in config.quantization]
-    random.Random(config.seed).shuffle(space)
-    space.sort(key=lambda settings: settings != Settings(params["backbone"], params["deploy"]))
-    tried = {str(Settings(**trial.user_attrs[_SETTINGS])) for trial in [*finished(study), *failed(study)]}
-    return [settings for settings in space if str(settings) not in tried][: num_missing(study, config)]
-
-
 def run_trials(study: optuna.Study, config: SearchConfig, shop: Workshop, training: Mapping[str, Any]) -> None:
     """Run as many trials as are missing; a trial that fails is told with its settings and costs no other."""
     backbones, schemes = names_of(config.backbones, config.input_pixels), list(config.quantization)
@@ -158,7 +119,7 @@ def run_trials(study: optuna.Study, config: SearchConfig, shop: Workshop, traini
         settings = Settings(
             trial.suggest_categorical("backbone", backbones), trial.suggest_categorical("scheme", schemes)
         )
-        trial.set_user_attr(_SETTINGS, asdict(settings))
+        trial.set_user_attr(SETTINGS, asdict(settings))
         try:
             found = shop.try_out(
                 settings.backbone,
@@ -168,12 +129,12 @@ def run_trials(study: optuna.Study, config: SearchConfig, shop: Workshop, traini
             )
         except Exception as error:
             told = str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
-            trial.set_user_attr(_FAILURE, told)
+            trial.set_user_attr(FAILURE, told)
             sys.stderr.write(f"\ntrial {trial.number + 1} failed ({settings}): {told}\n")
             raise
         seconds = time.monotonic() - began
-        trial.set_user_attr(_OUTCOME, asdict(found))
-        trial.set_user_attr(_SECONDS, round(seconds, 1))
+        trial.set_user_attr(OUTCOME, asdict(found))
+        trial.set_user_attr(SECONDS, round(seconds, 1))
         sys.stderr.write(f"trial {trial.number + 1}: {settings}: {_told(found)}; {seconds:.0f} s\n")
         return found.accuracy, found.latency_ms, found.size_bytes
 
@@ -181,18 +142,12 @@ def run_trials(study: optuna.Study, config: SearchConfig, shop: Workshop, traini
         study.optimize(objective, n_trials=missing, catch=(Exception,))
 
 
-def num_missing(study: optuna.Study, config: SearchConfig) -> int:
-    """Return how many trials a study lacks: no more than there is to try."""
-    num_all = len(names_of(config.backbones, config.input_pixels)) * len(config.quantization)
-    return max(0, min(config.num_trials, num_all) - len(finished(study)) - len(failed(study)))
-
-
 def tell_duration(study: optuna.Study, config: SearchConfig) -> None:
     """Say how long the missing trials may take, before they begin."""
     missing = num_missing(study, config)
     if not missing:
         return
-    past = [Past(_model_of(trial), trial.user_attrs[_SECONDS]) for trial in finished(study)]
+    past = [Past(model_of(trial), trial.user_attrs[SECONDS]) for trial in finished(study)]
     reference = layout.metrics(layout.REFERENCE_SCHEME)
     tables = [path for folder in (layout.FRAMES, layout.AUGMENTED) for path in folder.rglob("*.parquet")]
     estimate = estimated(
@@ -204,133 +159,6 @@ def tell_duration(study: optuna.Study, config: SearchConfig) -> None:
         num_workers=os.cpu_count() or 1,
     )
     sys.stderr.write(f"search: {missing} trials to run: {estimate}; Ctrl-C keeps what is finished\n")
-
-
-def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that gave something."""
-    return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-
-
-def failed(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that went wrong; those that were interrupted are not among them, and run again."""
-    return [
-        trial for trial in study.get_trials(deepcopy=False, states=[TrialState.FAIL]) if _FAILURE in trial.user_attrs
-    ]
-
-
-def tell(
-    study: optuna.Study, params: Mapping[str, Any], latencies_ms: Mapping[tuple[str, str], float], num_takes: int
-) -> None:
-    """Write table and picture, print the best trials and the choice.
-
-    Args:
-        study: With its trials.
-        params: What params.yaml holds.
-        latencies_ms: By backbone and scheme, from one sitting; those that trials saw come from different times.
-        num_takes: Takes that the trials were compared on, each held out once.
-
-    Raises:
-        InputError: If no trial has finished.
-    """
-    trials = finished(study)
-    if not trials:
-        raise InputError(
-            found=f"none of {len(failed(study))} trials gave a result (see above)",
-            expected="at least one",
-            remedy=f"mend what the messages say, and remove {STUDIES} to begin anew",
-        )
-    targets, exponents = targets_of_project(), exponents_of_project()
-    candidates = [_candidate(trial, params, latencies_ms[_model_of(trial)]) for trial in trials]
-    on_front = front(candidates)
-    choice = choose(candidates, targets, exponents)
-    rewards = [reward(one, targets, exponents) for one in candidates]
-    rows = [
-        {"trial": trial.number + 1, **trial.user_attrs[_SETTINGS], **trial.user_attrs[_OUTCOME]}
-        | {"latency_ms": one.latency_ms, "is_on_front": one in on_front, "reward": value}
-        | {"seconds": trial.user_attrs[_SECONDS]}
-        for trial, one, value in zip(trials, candidates, rewards, strict=True)
-    ]
-    table = pd.DataFrame(rows).rename(columns={"latency_ms": "latency_ms_p50"})
-    table = table.sort_values(["reward", "latency_ms_p50"], ascending=[False, True], kind="stable")
-    write_text(FOLDER / "table.csv", table.to_csv(index=False, lineterminator="\n"))
-    picture = tradeoff(
-        candidates,
-        chosen=choice.candidate,
-        chosen_is="chosen",
-        targets=targets,
-        title=f"What {len(trials)} trials give and cost",
-        accuracy_label="cross-validated accuracy, %",
-        num_threads=1,
-    )
-    write_bytes(FOLDER / "tradeoff.png", picture)
-    sys.stdout.write(
-        "\n".join(
-            [
-                "",
-                f"{len(trials)} trials, {len(failed(study))} failed; accuracy by cross-validation over the {num_takes} "
-                "takes that are not for testing",
-                "latency: median of one picture in LiteRT on this machine, not of a phone; one sitting",
-                "",
-                _text(table.head(_MAX_ROWS)),
-                "",
-                *(f"Best with {text}" for text in budgets(candidates, targets)),
-                "Chosen: " + sentence(choice, targets),
-                "The best of many looks better than it is, the more so the fewer takes: the run that follows tells.",
-                *_to_make_real(choice.candidate.settings, params),
-                f"Table and picture: {FOLDER}/table.csv, {FOLDER}/tradeoff.png; study: {STUDIES} ({study.study_name})",
-                "",
-            ]
-        )
-    )
-
-
-def _to_make_real(settings: Mapping[str, object], params: Mapping[str, Any]) -> list[str]:
-    """Return lines that tell how to use the chosen settings, or that params.yaml has them already."""
-    if {key: _value_of(params, key) for key in settings} == dict(settings):
-        return ["That is what params.yaml says already: nothing to edit; `dvc repro` has its figures on them."]
-    return [
-        "To make it real, and to have its figures on them: " + as_edit(settings),
-        "  then `dvc repro`; or, without an edit:",
-        f"  {shlex.join(['dvc', 'exp', 'run', *set_param(settings)])}",
-    ]
-
-
-def _value_of(params: Mapping[str, Any], key: str) -> object:
-    """Return what params.yaml has under a key such as `training.steps`."""
-    section, _, name = key.rpartition(".")
-    return params[section][name] if section else params[key]
-
-
-def _model_of(trial: FrozenTrial) -> tuple[str, str]:
-    """Return backbone and scheme, which the costs follow from."""
-    settings = Settings(**trial.user_attrs[_SETTINGS])
-    return settings.backbone, settings.scheme
-
-
-def _candidate(trial: FrozenTrial, params: Mapping[str, Any], latency_ms: float) -> Candidate:
-    settings, found = Settings(**trial.user_attrs[_SETTINGS]), Outcome(**trial.user_attrs[_OUTCOME])
-    name = f"{settings.backbone} {settings.scheme} (trial {trial.number + 1})"
-    return Candidate(
-        name, found.accuracy, latency_ms, found.size_bytes, settings.of_params(params), found.standard_error
-    )
-
-
-def _text(table: pd.DataFrame) -> str:
-    columns = ["trial", "backbone", "scheme", "accuracy", "size", "latency p50", "reward", "front"]
-    return text_table(columns, [_cells(row) for row in table.to_dict("records")])
-
-
-def _cells(row: Mapping[Hashable, Any]) -> list[str]:
-    return [
-        str(row["trial"]),
-        row["backbone"],
-        row["scheme"],
-        f"{row['accuracy']:.3f} ± {row['standard_error']:.3f}",
-        f"{row['size_bytes'] / MIB:.2f} MiB",
-        f"{row['latency_ms_p50']:.1f} ms",
-        f"{row['reward']:.3f}",
-        "*" if row["is_on_front"] else "",
-    ]
 
 
 def _told(found: Outcome) -> str:
@@ -358,11 +186,12 @@ def _only_one() -> Iterator[None]:
         yield
 
 
-def run_search(num_trials: int | None) -> None:
+def run_search(num_trials: int | None, head: str | None) -> None:
     """Run the search that conf/search.yaml asks for; Ctrl-C leaves the finished trials, and says so.
 
     Args:
         num_trials: That the study has in the end; None for what the file says.
+        head: See `search`.
 
     Raises:
         PipelineError: See `search`.
@@ -371,7 +200,7 @@ def run_search(num_trials: int | None) -> None:
     config = search_config()
     config.num_trials = config.num_trials if num_trials is None else num_trials
     try:
-        search(config)
+        search(config, head=head)
     except KeyboardInterrupt:
         sys.stderr.write("\nsearch: finished trials are kept, `make search` goes on from there\n")
         raise

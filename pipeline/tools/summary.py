@@ -18,7 +18,7 @@ from pipeline.tools.tables import text_table
 SAMPLE_LABELS = frozenset({"café cup", "hammer", "measuring tape", "pliers", "scissors", "screwdriver"})
 
 _COLUMNS = ("scheme", "accuracy", "95% interval", "by take", "drop", "test takes", "size", "latency p50")
-HEAD_COLUMNS = ("head", "scheme", "accuracy", "95% interval", "by take", "drop")
+HEAD_COLUMNS = ("head", "scheme", "accuracy", "95% interval", "by take", "drop", "interval of drop")
 _SHOWN = (
     *(
         "scheme",
@@ -53,7 +53,7 @@ class Summary:
         breaches: Limits in `gate` that `wanted` breaks, in words.
         choice: What the targets in `choose` speak for, and the edit that it takes; empty without targets.
         labels: That the classifier tells apart.
-        heads: A row for each further head and scheme: head, scheme, accuracy, 95% interval, by take, drop.
+        heads: A row for each further head and scheme, with `HEAD_COLUMNS`.
     """
 
     backbone: str
@@ -154,8 +154,18 @@ def _heads(schemes: Mapping[str, Metrics]) -> list[tuple[str, ...]]:
         for scheme, metrics in schemes.items():
             if head in metrics.get("heads", {}):  # of a scheme that a run has not come to, the head may be new
                 one = metrics["heads"][head]
-                rows.append((head, scheme, *_accuracies(one)))
+                drop = one["intervals"].get("accuracy_drop")
+                between = (
+                    "{low:+.3f} to {high:+.3f}".format(**drop) if drop and scheme != layout.REFERENCE_SCHEME else ""
+                )
+                rows.append((head, scheme, *_accuracies(one), between))
     return rows
+
+
+def _drop_interval(scheme: str, metrics: Metrics) -> str:
+    """Tell between what a head's drop lies, if that is known; float32 is what the others are compared with."""
+    interval = metrics["intervals"].get("accuracy_drop") if scheme != layout.REFERENCE_SCHEME else None
+    return "{low:+.3f} to {high:+.3f}".format(**interval) if interval else ""
 
 
 def _accuracies(metrics: Metrics) -> tuple[str, ...]:
@@ -260,7 +270,13 @@ def _choice(schemes: Sequence[Metrics]) -> dict[str, str]:
     if not targets:
         return {}
     choice = choose([candidate_of(metrics) for metrics in schemes], targets, exponents_of_project())
-    return {"why": sentence(choice, targets), "edit": as_edit(choice.candidate.settings)}
+    name = _accuracy_name(bool(schemes[0].get("heads")))
+    return {"why": sentence(choice, targets, accuracy_name=name), "edit": as_edit(choice.candidate.settings)}
+
+
+def _accuracy_name(has_further_heads: bool) -> str:
+    """Return what to call the accuracy that speaks for a scheme: the first head's, of several."""
+    return "accuracy of the first head" if has_further_heads else "accuracy"
 
 
 def _pictures() -> list[str]:
@@ -274,5 +290,5 @@ def _gain(summary: Summary, better: Candidate) -> str:
     now = next(metrics for metrics in summary.schemes if metrics["scheme"] == summary.deployed)
     return (
         f"{better.size_bytes / MIB:.2f} MiB instead of {now['size_bytes'] / MIB:.2f}, "
-        f"accuracy {better.accuracy - now['accuracy']:+.3f}"
+        f"{_accuracy_name(bool(summary.heads))} {better.accuracy - now['accuracy']:+.3f}"
     )

@@ -9,7 +9,6 @@ are kept.
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,17 @@ from pipeline.choosing.architectures import input_pixels_of, names_of, num_multi
 from pipeline.choosing.experiments import Experiment, file_of, metrics_of, run
 from pipeline.choosing.inputs import fingerprint, refuse_what_git_does_not_know
 from pipeline.choosing.latency import latencies_ms
-from pipeline.choosing.reward import Choice, best_within, choose, reward, sentence
+from pipeline.choosing.reward import choose, reward
 from pipeline.config.application import answer_ctrl_c_by_an_exception, print_error
-from pipeline.config.choose import Exponents, Targets, exponents_of_project, targets_of_project
+from pipeline.config.choose import exponents_of_project, targets_of_project
 from pipeline.config.sweep import SweepConfig, sweep_config
 from pipeline.errors import PipelineError, combine
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.keys.key import hash_of
-from pipeline.metrics.candidates import MIB, Candidate, as_edit, front
+from pipeline.metrics.candidates import front
 from pipeline.pictures.tradeoff import tradeoff
-from pipeline.tools.results import params_of_project
-from pipeline.tools.tables import text_table
+from pipeline.tools.results import asked_head, params_of_project
+from pipeline.tools.sweep_table import OF_HEADS, Row, accuracy_name, candidate_of, summary
 
 FOLDER = Path("plots/sweep")
 LATENCIES = Path(".cache/sweep/latency_ms.json")
@@ -41,55 +40,30 @@ LATENCIES = Path(".cache/sweep/latency_ms.json")
 TARGET = "report"
 
 _NUM_DIGITS = 8  # of the fingerprint in an experiment's name
-_LATENCY = (
-    "latency: median of one picture in LiteRT on {num_threads} thread(s) of this machine, not of a phone; one sitting"
-)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One model of the table. Units are in the names; accuracies are shares of test frames and takes, 0..1.
-
-    All is from metrics/ of its experiment, but for the latency (see pipeline.choosing.latency).
-    """
-
-    backbone: str
-    input_pixels: int
-    scheme: str
-    accuracy: float
-    standard_error: float
-    take_accuracy: float
-    accuracy_drop: float
-    size_bytes: int
-    latency_ms_p50: float
-    peak_memory_bytes: int
-    num_multiply_adds: int | None
-    are_multiply_adds_published: bool
-    num_threads: int
-    num_test_frames: int
-    num_test_takes: int
-    experiment: str
-
-
-def sweep(config: SweepConfig, *, as_json: bool = False) -> None:
+def sweep(config: SweepConfig, *, head: str | None = None, as_json: bool = False) -> None:
     """Run what is missing, then write and print the table, the picture and the choice.
 
     Args:
         config: What to try.
+        head: Whose accuracy counts; None for the first head's.
         as_json: Print the table's rows as JSON, and nothing else.
 
     Raises:
-        PipelineError: If an architecture is unknown, or all of them fail. If some fail, the others are told first.
+        PipelineError: If an architecture or the head is unknown, or all architectures fail. If some fail, the others
+            are told first.
     """
     refuse_what_git_does_not_know()
     params = params_of_project()
+    head = asked_head(params, head)
     tried = names_of(config.backbones, config.input_pixels)
     check_all(tried, config.quantization, params)
     experiments = experiments_of(tried, config.quantization, params)
     errors = run_missing(list(experiments.values()))
     rows = rows_of(experiments, config.quantization)
     if rows:
-        tell(rows, as_json=as_json)
+        tell(rows, head, as_json=as_json)
     if errors:
         raise combine(errors, "experiments")
 
@@ -135,7 +109,7 @@ def run_missing(experiments: Sequence[Experiment]) -> list[PipelineError]:
 
 
 def rows_of(experiments: Mapping[str, Experiment], schemes: Sequence[str]) -> list[Row]:
-    """Return a row for each architecture and scheme that there are metrics of, the most accurate first."""
+    """Return a row for each architecture and scheme that there are metrics of, in their order."""
     metrics = metrics_of([experiment.name for experiment in experiments.values()])
     found = [
         (backbone, experiment.name, metrics[experiment.name][scheme])
@@ -147,8 +121,7 @@ def rows_of(experiments: Mapping[str, Experiment], schemes: Sequence[str]) -> li
         f"{name} {one['scheme']}": partial(file_of, name, str(layout.model(one["scheme"]))) for _, name, one in found
     }
     measured = latencies_ms(models, LATENCIES)
-    rows = [_row(*one, latency_ms=latency) for one, latency in zip(found, measured.values(), strict=True)]
-    return sorted(rows, key=lambda row: (-row.accuracy, row.latency_ms_p50))
+    return [_row(*one, latency_ms=latency) for one, latency in zip(found, measured.values(), strict=True)]
 
 
 def _row(backbone: str, experiment: str, metrics: Mapping[str, Any], *, latency_ms: float) -> Row:
@@ -163,129 +136,54 @@ def _row(backbone: str, experiment: str, metrics: Mapping[str, Any], *, latency_
         num_multiply_adds=multiply_adds,
         are_multiply_adds_published=is_published,
         experiment=experiment,
+        heads={head: {key: one[key] for key in OF_HEADS} for head, one in metrics.get("heads", {}).items()},
         **{key: metrics[key] for key in (*same, *counts)},
     )
 
 
-def candidate_of(row: Row) -> Candidate:
-    """Return a row as something that can be chosen."""
-    name = f"{row.backbone} {row.scheme}"
-    return Candidate(
-        name,
-        row.accuracy,
-        row.latency_ms_p50,
-        row.size_bytes,
-        {"backbone": row.backbone, "deploy": row.scheme},
-        row.standard_error,
-    )
-
-
-def tell(rows: Sequence[Row], *, as_json: bool) -> None:
-    """Write table and picture, print the table, as JSON or with the choice."""
+def tell(rows: Sequence[Row], head: str | None = None, *, as_json: bool) -> None:
+    """Write table and picture, print the table, the most accurate first, as JSON or with the choice."""
     targets, exponents = targets_of_project(), exponents_of_project()
-    candidates = [candidate_of(row) for row in rows]
+    rows = sorted(rows, key=lambda row: (-candidate_of(row, head).accuracy, row.latency_ms_p50))
+    candidates = [candidate_of(row, head) for row in rows]
     on_front = front(candidates)
     choice = choose(candidates, targets, exponents)
     rewards = [reward(one, targets, exponents) for one in candidates]
-    table = pd.DataFrame([asdict(row) for row in rows])
+    table = pd.DataFrame([row.to_columns() for row in rows])
     table = table.assign(is_on_front=[one in on_front for one in candidates], reward=rewards)
     write_text(FOLDER / "table.csv", table.to_csv(index=False, lineterminator="\n"))
+    scored = rows[0].of(head)
     picture = tradeoff(
         candidates,
         chosen=choice.candidate,
         chosen_is="chosen",
         targets=targets,
         title="What each architecture gives and costs",
-        accuracy_label=f"accuracy on {rows[0].num_test_frames:,} frames of takes that were not trained on, %",
+        accuracy_label=f"{accuracy_name(head)} on {scored['num_test_frames']:,} frames of takes not trained on, %",
         num_threads=rows[0].num_threads,
     )
     write_bytes(FOLDER / "tradeoff.png", picture)
     if as_json:
         sys.stdout.write(table.to_json(orient="records", force_ascii=False, indent=2) + "\n")
     else:
-        sys.stdout.write(summary(rows, candidates, on_front, choice, targets, exponents))
+        sys.stdout.write(summary(rows, choice, targets, exponents, head=head))
+        where = f"{FOLDER}/table.csv, {FOLDER}/tradeoff.png"
+        sys.stdout.write(f"Table and picture: {where}; all metrics: dvc exp show\n")
 
 
-def summary(
-    rows: Sequence[Row],
-    candidates: Sequence[Candidate],
-    on_front: Sequence[Candidate],
-    choice: Choice,
-    targets: Targets,
-    exponents: Exponents,
-) -> str:
-    """Return the table as text, the best under each budget, and the choice with what makes it real."""
-    columns = ["backbone", "pixels", "scheme", "accuracy", "by take", "drop", "size", "latency p50", "memory"]
-    columns += ["multiply-adds", "reward"]
-    cells = [
-        [*_cells(row), f"{reward(one, targets, exponents):.3f}", "*" if one in on_front else ""]
-        for row, one in zip(rows, candidates, strict=True)
-    ]
-    return "\n".join(
-        [
-            "",
-            f"{len(rows)} models, scored on {rows[0].num_test_frames} frames of {rows[0].num_test_takes} takes that "
-            "were not trained on",
-            _LATENCY.format(num_threads=rows[0].num_threads),
-            "",
-            text_table([*columns, "front"], cells),
-            "",
-            "* on the Pareto front: no other is at least as good in accuracy, latency and size and better in one",
-            *(["~ scaled by the picture's area from the published number"] if _any_scaled(rows) else []),
-            *(f"Best with {text}" for text in budgets(candidates, targets)),
-            "",
-            "Chosen: " + sentence(choice, targets),
-            *([] if targets else ["  (set choose.latency_ms or choose.size_bytes in params.yaml to weigh costs, too)"]),
-            f"To use it: {as_edit(choice.candidate.settings)}, then `dvc repro` (all that it needs is cached)",
-            f"Table and picture: {FOLDER}/table.csv, {FOLDER}/tradeoff.png; all metrics: dvc exp show",
-            "",
-        ]
-    )
-
-
-def _cells(row: Row) -> list[str]:
-    about = "" if row.are_multiply_adds_published else "~"
-    return [
-        row.backbone,
-        str(row.input_pixels),
-        row.scheme,
-        f"{row.accuracy:.3f} ± {row.standard_error:.3f}",
-        f"{row.take_accuracy:.3f}",
-        f"{row.accuracy_drop:+.3f}",
-        f"{row.size_bytes / MIB:.2f} MiB",
-        f"{row.latency_ms_p50:.1f} ms",
-        f"{row.peak_memory_bytes / MIB:.1f} MiB",
-        "-" if row.num_multiply_adds is None else f"{about}{row.num_multiply_adds / 1e6:,.0f} M",
-    ]
-
-
-def _any_scaled(rows: Sequence[Row]) -> bool:
-    return any(row.num_multiply_adds is not None and not row.are_multiply_adds_published for row in rows)
-
-
-def budgets(candidates: Sequence[Candidate], targets: Targets) -> list[str]:
-    """Tell which candidate is the most accurate under each target alone, and under both."""
-    each = {
-        f"at most {targets.latency_ms} ms": Targets(latency_ms=targets.latency_ms),
-        f"at most {(targets.size_bytes or 0) / MIB:.2f} MiB": Targets(size_bytes=targets.size_bytes),
-    }
-    alone = {text: target for text, target in each.items() if target}
-    wanted = alone | ({"both": targets} if len(alone) == 2 else {})
-    found = {text: best_within(candidates, target) for text, target in wanted.items()}
-    return [
-        f"{text}: {f'{best.name} (accuracy {best.accuracy:.3f})' if best else 'none'}" for text, best in found.items()
-    ]
-
-
-def run_sweep(*, as_json: bool) -> None:
+def run_sweep(head: str | None, *, as_json: bool) -> None:
     """Run the sweep that conf/sweep.yaml asks for; Ctrl-C leaves what is finished, and says so.
+
+    Args:
+        head: See `sweep`.
+        as_json: See `sweep`.
 
     Raises:
         PipelineError: See `sweep`.
     """
     answer_ctrl_c_by_an_exception()
     try:
-        sweep(sweep_config(), as_json=as_json)
+        sweep(sweep_config(), head=head, as_json=as_json)
     except KeyboardInterrupt:
         sys.stderr.write("\nsweep: what is finished is kept, `make sweep` goes on from there\n")
         raise

@@ -53,10 +53,18 @@ final class Camera: NSObject, ObservableObject, AVCaptureVideoDataOutputSampleBu
       // The camera gives a phone that is held upright a frame that lies on its side.
       let found = try classifier.answer(Frame(pixels: pixels, rotation: 90))
       let milliseconds = Int((ProcessInfo.processInfo.systemUptime - begin) * 1000)
-      tell("\(found.label ?? "none of them") \(Int(found.probability * 100))% · \(milliseconds) ms")
+      let percent = Int((found.first.probabilities.max() ?? 0) * 100)
+      let lines =
+        ["\(named(found.first)) \(percent)% · \(milliseconds) ms"]
+        + found.further.map { "\($0.head.name): \(named($0))" }
+      tell(lines.joined(separator: "\n"))
     } catch {
       tell("\(error)")
     }
+  }
+
+  private func named(_ said: Said) -> String {
+    said.names.isEmpty ? "none of them" : said.names.joined(separator: ", ")
   }
 
   private func tell(_ text: String) {

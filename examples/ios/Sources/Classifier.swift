@@ -8,11 +8,34 @@ struct ClassifierError: Error, CustomStringConvertible {
   init(_ description: String) { self.description = description }
 }
 
-/// What the model says about a picture: `label` is nil if it shows none of the labels.
-struct Answer {
-  let label: String?
-  let probability: Float32
+/// A question that the model answers: the labels of its numbers, and from which probability on one is named.
+struct Head {
+  let name: String
+  let output: Int
+  let labels: [String]
+  let threshold: Float32
+  let mayNameSeveral: Bool
+
+  /// Names labels: the likeliest one or none, or all that are likely enough where several may be true together.
+  func named(_ probabilities: [Float32]) -> [String] {
+    let likely = labels.indices.filter { probabilities[$0] >= threshold }
+    let named = mayNameSeveral ? likely : Array(likely.sorted { probabilities[$0] > probabilities[$1] }.prefix(1))
+    return named.map { labels[$0] }
+  }
+}
+
+/// What a head says about a picture; `names` is empty if it is none of the labels.
+struct Said {
+  let head: Head
   let probabilities: [Float32]
+
+  var names: [String] { head.named(probabilities) }
+}
+
+/// What the model says about a picture: what its first head says, and what further ones do, if it has any.
+struct Answer {
+  let first: Said
+  let further: [Said]
 }
 
 /// What is needed of manifest.json.
@@ -23,18 +46,37 @@ struct Manifest: Decodable {
     let shape: [Int]
   }
 
-  struct Output: Decodable {
+  struct Further: Decodable {
+    let name: String
+    let output: Int
+    let kind: String
+    let labels: [String]
     let threshold: Float32?
+  }
+
+  struct Output: Decodable {
+    let threshold: Float32?  // nil where a label is always named
+    let heads: [Further]?  // nil if the model answers one question
   }
 
   let input: Input
   let labels: [String]
   let output: Output
+
+  /// The first names what the takes' folders are called.
+  var heads: [Head] {
+    let first = Head(name: "", output: 0, labels: labels, threshold: output.threshold ?? 0, mayNameSeveral: false)
+    return [first]
+      + (output.heads ?? []).map {
+        Head(
+          name: $0.name, output: $0.output, labels: $0.labels, threshold: $0.threshold ?? 0,
+          mayNameSeveral: $0.kind == "many")
+      }
+  }
 }
 
 /// The deployed model in LiteRT, fed as manifest.json says. One thread at a time.
 final class Classifier {
-  let labels: [String]
   private let manifest: Manifest
   private let model: Interpreter
   private let side: Int
@@ -47,7 +89,6 @@ final class Classifier {
     guard manifest.input.resize == "stretch" || manifest.input.resize == "crop" else {
       throw ClassifierError("the model wants resize: \(manifest.input.resize), which camera_input does not do")
     }
-    labels = manifest.labels
     side = manifest.input.shape[1]
     model = try Interpreter(modelPath: path)
     try model.allocateTensors()
@@ -67,12 +108,10 @@ final class Classifier {
       try model.copy(Data(bytes), toInputAt: 0)
     }
     try model.invoke()
-    let probabilities = try model.output(at: 0).data.withUnsafeBytes { Array($0.bindMemory(to: Float32.self)) }
-    guard let best = probabilities.indices.max(by: { probabilities[$0] < probabilities[$1] }) else {
-      throw ClassifierError("the model gives no probability")
+    let said: [Said] = try manifest.heads.map { head in
+      let output = try model.output(at: head.output).data
+      return Said(head: head, probabilities: output.withUnsafeBytes { Array($0.bindMemory(to: Float32.self)) })
     }
-    let isNamed = probabilities[best] >= manifest.output.threshold ?? 0
-    return Answer(
-      label: isNamed ? labels[best] : nil, probability: probabilities[best], probabilities: probabilities)
+    return Answer(first: said[0], further: Array(said.dropFirst()))
   }
 }

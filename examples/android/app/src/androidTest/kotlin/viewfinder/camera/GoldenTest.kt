@@ -2,6 +2,7 @@ package viewfinder.camera
 
 import androidx.test.ext.junit.runners.AndroidJUnit4
 import androidx.test.platform.app.InstrumentationRegistry
+import org.json.JSONArray
 import org.json.JSONObject
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
@@ -24,9 +25,12 @@ class GoldenTest {
         Classifier(instrumentation.targetContext).use { classifier ->
             for (number in 0 until frames.length()) {
                 val entry = frames.getJSONObject(number)
+                val file = entry.getString("file")
                 val found = classifier.answer(frame(entry))
-                assertEquals(entry.getString("file"), text(entry, "answer"), found.label)
-                compare(entry, classifier.labels, found.probabilities)
+                compare(file, entry, found.first)
+                for (said in found.further) {
+                    compare("$file ${said.head.name}", entry.getJSONObject("heads").getJSONObject(said.head.name), said)
+                }
             }
         }
     }
@@ -45,15 +49,21 @@ class GoldenTest {
         return CameraInput(planes[0], width, planes[1], planes[2], width / 2, 1, width, height, 0)
     }
 
-    private fun compare(entry: JSONObject, labels: List<String>, probabilities: FloatArray) {
+    private fun compare(what: String, entry: JSONObject, said: Said) {
+        assertEquals(what, named(entry), said.names)
         val expected = entry.getJSONObject("probabilities")
         val floor = told.getDouble("floor")
         val limit = told.getDouble("max_factor")
-        for ((label, probability) in labels.zip(probabilities.toList())) {
+        for ((label, probability) in said.head.labels.zip(said.probabilities.toList())) {
             val factor = max(probability.toDouble(), floor) / max(expected.getDouble(label), floor)
-            assertTrue("${entry.getString("file")}: $label is off by a factor of $factor", factor in 1 / limit..limit)
+            assertTrue("$what: $label is off by a factor of $factor", factor in 1 / limit..limit)
         }
     }
 
-    private fun text(entry: JSONObject, name: String): String? = if (entry.isNull(name)) null else entry.getString(name)
+    /** The first head's answer is a label or null, that of a further one a list. */
+    private fun named(entry: JSONObject): List<String> = when (val answer = entry.get("answer")) {
+        JSONObject.NULL -> emptyList()
+        is JSONArray -> List(answer.length()) { answer.getString(it) }
+        else -> listOf(answer.toString())
+    }
 }

@@ -8,26 +8,23 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.nio.channels.FileChannel
 
-/** What the model says about a picture: `label` is null if it shows none of the labels. */
-class Answer(val label: String?, val probability: Float, val probabilities: FloatArray, val milliseconds: Long)
+/** What the model says about a picture: what its first head says, and what further ones do, if it has any. */
+class Answer(val first: Said, val further: List<Said>, val milliseconds: Long)
 
 /** The deployed model in LiteRT, fed as `manifest.json` says. One thread at a time. */
 class Classifier(context: Context) : Closeable {
-    val labels: List<String>
-    private val threshold: Float
+    private val heads: List<Head>
     private val isCropped: Boolean
     private val isFloat: Boolean
     private val model: Interpreter
     private val side: Int
     private val bytes: ByteBuffer
     private val input: ByteBuffer
-    private val output: Array<FloatArray>
+    private val outputs: Map<Int, Array<FloatArray>> // by head.output
 
     init {
         val manifest = JSONObject(context.assets.open("manifest.json").bufferedReader().use { it.readText() })
-        val names = manifest.getJSONArray("labels")
-        labels = List(names.length()) { names.getString(it) }
-        threshold = manifest.getJSONObject("output").optDouble("threshold", 0.0).toFloat()
+        heads = Head.allOf(manifest)
         val given = manifest.getJSONObject("input")
         isCropped = when (val resize = given.getString("resize")) {
             "stretch" -> false
@@ -43,7 +40,7 @@ class Classifier(context: Context) : Closeable {
         )
         bytes = ByteBuffer.allocateDirect(side * side * 3)
         input = if (isFloat) ByteBuffer.allocateDirect(side * side * 3 * 4).order(ByteOrder.nativeOrder()) else bytes
-        output = Array(1) { FloatArray(labels.size) }
+        outputs = heads.associate { it.output to Array(1) { _ -> FloatArray(it.labels.size) } }
     }
 
     /** Answers a frame as the camera gives it. */
@@ -56,11 +53,9 @@ class Classifier(context: Context) : Closeable {
             for (place in 0 until side * side * 3) input.putFloat((bytes.get(place).toInt() and 0xff).toFloat())
         }
         input.rewind()
-        model.run(input, output)
-        val probabilities = output[0].copyOf()
-        val best = probabilities.indices.maxBy { probabilities[it] }
-        val label = if (probabilities[best] >= threshold) labels[best] else null
-        return Answer(label, probabilities[best], probabilities, (System.nanoTime() - begin) / 1_000_000)
+        model.runForMultipleInputsOutputs(arrayOf(input), outputs)
+        val said = heads.map { Said(it, outputs.getValue(it.output)[0].copyOf()) }
+        return Answer(said.first(), said.drop(1), (System.nanoTime() - begin) / 1_000_000)
     }
 
     override fun close() = model.close()

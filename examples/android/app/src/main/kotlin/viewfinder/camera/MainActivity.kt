@@ -64,8 +64,11 @@ class MainActivity : ComponentActivity() {
                 frame.width, frame.height, frame.imageInfo.rotationDegrees,
             ),
         )
-        val name = found.label ?: getString(R.string.none_of_them)
-        val percent = (found.probability * 100).toInt()
-        runOnUiThread { answer.text = getString(R.string.answer, name, percent, found.milliseconds) }
+        val percent = (found.first.probabilities.max() * 100).toInt()
+        val lines = listOf(getString(R.string.answer, named(found.first), percent, found.milliseconds)) +
+            found.further.map { getString(R.string.further, it.head.name, named(it)) }
+        runOnUiThread { answer.text = lines.joinToString("\n") }
     }
+
+    private fun named(said: Said) = said.names.joinToString().ifEmpty { getString(R.string.none_of_them) }
 }
