@@ -261,9 +261,10 @@ def emulation(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["int8", "int4"])
 @pytest.mark.parametrize("chip", ["cortex-a53", "cortex-x2"])  # without and with dot products and i8mm
-def test_integer_features_of_arm64_are_this_machines_bit_for_bit(emulation, chip):
-    quantized = quantize(backbone(), SCHEMES["int8"], pictures(8))
+def test_integer_features_of_arm64_are_this_machines_bit_for_bit(emulation, chip, scheme):
+    quantized = quantize(backbone(num_features=64), SCHEMES[scheme], pictures(8))
     for picture, found in zip(pictures(4), run_there(quantized, chip, pictures(4)), strict=True):
         np.testing.assert_array_equal(found, run_here(quantized, picture))
 
