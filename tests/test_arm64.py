@@ -206,6 +206,17 @@ def test_a_folders_pictures_are_compared(on_this_machine, folder):
     ]
 
 
+def test_schemes_are_chosen_and_one_that_was_not_made_is_refused(on_this_machine, folder):
+    deployed(folder, classifier()).rename("models/deployed")
+    for scheme in ("int4", "int8"):
+        layout.model(scheme).parent.mkdir(parents=True)
+        layout.model(scheme).write_bytes(classifier(scheme))
+    (found,) = compared(layout.DEPLOYED, ["cortex-a53"], 1, ["int4"])
+    assert (found.scheme, found.are_features_equal) == ("int4", True)
+    with pytest.raises(ConfigurationError, match=r"--scheme dynamic, and no model of it(.|\n)*one of int8, int4"):
+        compared(layout.DEPLOYED, ["cortex-a53"], 1, ["int4", "dynamic"])
+
+
 def test_a_broken_rule_is_an_error(folder):
     good, bad = (
         Comparison("cortex-a72", scheme, False, 0.1, factor, factor < 1.5)

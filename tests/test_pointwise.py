@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from pipeline.litert import quantizer
-from pipeline.litert.dequantized import _integers
+from pipeline.litert.dequantized import stored_integers
 from pipeline.litert.flatbuffer import operator_name, read_model, tensor_type_name, write_model
 from pipeline.litert.interpreter import Model
 from pipeline.litert.layers import bits_of_weights, first_layer
@@ -39,7 +39,7 @@ def widened(content):
     model = read_model(content)
     for tensor in model.subgraphs[0].tensors:
         if tensor_type_name(tensor) == "INT4":
-            integers = _integers(np.asarray(model.buffers[tensor.buffer].data, np.uint8), tensor).astype(np.int8)
+            integers = stored_integers(np.asarray(model.buffers[tensor.buffer].data, np.uint8), tensor).astype(np.int8)
             model.buffers[tensor.buffer] = schema.BufferT(data=np.frombuffer(integers.tobytes(), np.uint8))
             tensor.type = schema.TensorType.INT8
     return write_model(model)
