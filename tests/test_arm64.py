@@ -206,6 +206,17 @@ def test_a_folders_pictures_are_compared(on_this_machine, folder):
     ]
 
 
+def test_schemes_are_chosen_and_one_that_was_not_made_is_refused(on_this_machine, folder):
+    deployed(folder, classifier()).rename("models/deployed")
+    for scheme in ("int4", "int8"):
+        layout.model(scheme).parent.mkdir(parents=True)
+        layout.model(scheme).write_bytes(classifier(scheme))
+    (found,) = compared(layout.DEPLOYED, ["cortex-a53"], 1, ["int4"])
+    assert (found.scheme, found.are_features_equal) == ("int4", True)
+    with pytest.raises(ConfigurationError, match=r"--scheme dynamic, and no model of it(.|\n)*one of int8, int4"):
+        compared(layout.DEPLOYED, ["cortex-a53"], 1, ["int4", "dynamic"])
+
+
 def test_a_broken_rule_is_an_error(folder):
     good, bad = (
         Comparison("cortex-a72", scheme, False, 0.1, factor, factor < 1.5)
@@ -261,9 +272,10 @@ def emulation(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["int8", "int4"])
 @pytest.mark.parametrize("chip", ["cortex-a53", "cortex-x2"])  # without and with dot products and i8mm
-def test_integer_features_of_arm64_are_this_machines_bit_for_bit(emulation, chip):
-    quantized = quantize(backbone(), SCHEMES["int8"], pictures(8))
+def test_integer_features_of_arm64_are_this_machines_bit_for_bit(emulation, chip, scheme):
+    quantized = quantize(backbone(num_features=64), SCHEMES[scheme], pictures(8))
     for picture, found in zip(pictures(4), run_there(quantized, chip, pictures(4)), strict=True):
         np.testing.assert_array_equal(found, run_here(quantized, picture))
 

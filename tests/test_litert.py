@@ -148,12 +148,12 @@ def test_operator_that_phones_lack_is_named(extra, name):
         ),
         ("float32", "dynamic", "operator 3, CONV_2D 'stem', has FLOAT32 weights, .*\n.*INT8 weights, FLOAT32"),
         ("dynamic", "float32", "CONV_2D 'stem', has INT8 weights, FLOAT32 activations"),
-        ("int8", "int4", "CONV_2D 'stem', has INT8 weights, INT8 activations\n.*INT4 weights, INT8"),
+        ("int8", "int4", "CONV_2D 'top', has INT8 weights, INT8 activations\n.*INT4 weights, INT8"),
         ("int16", "int8", "INT8 weights, INT16 activations\n.*INT8 weights, INT8 activations, as the scheme int8"),
         ("int8", "float32", "INT8 weights, INT8 activations\n.*FLOAT32 weights, FLOAT32 activations"),
         ("float32", "float16", "FLOAT32 weights, FLOAT32 activations\n.*FLOAT16 weights behind DEQUANTIZE"),
-        ("int4_weights", "int4_dynamic", "INT4 weights behind DEQUANTIZE, .*\n.*INT4 weights, FLOAT32"),
-        ("dynamic", "int4_dynamic", "CONV_2D 'stem', has INT8 weights, .*\n.*INT4 weights"),
+        ("int4_weights", "int4_dynamic", "INT8 weights behind DEQUANTIZE, .*\n.*INT8 weights, FLOAT32"),
+        ("dynamic", "int4_dynamic", "CONV_2D 'top', has INT8 weights, .*\n.*INT4 weights"),
     ],
 )
 def test_broken_promise_is_named(made_as, checked_as, message):

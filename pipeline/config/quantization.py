@@ -32,7 +32,7 @@ class QuantizationConfig:
             weights small and computes in float32; `dynamic` computes in integers, with activations scaled picture by
             picture; `static` computes in integers, with activations scaled once, by calibration.
         weight_bits: Bits of a stored weight: 32, 16 (float) or 8, 4 (int); 0 with `as_is`. Depthwise convolutions have
-            no 4-bit form and take 8.
+            no 4-bit form and take 8, and so does the first layer, whose weights are few.
         weight_type: `float`, `int`, or `own` with `as_is`.
         activation_bits: 32 (float), 8 or 16 with `static`, 0 with `as_is`.
         algorithm: How the scales of weights are chosen: a value of litert_quantizer's AlgorithmName.

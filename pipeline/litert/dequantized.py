@@ -78,13 +78,13 @@ def _let_be_float(model: Any, tensor: Any) -> None:
     data = model.buffers[tensor.buffer].data
     if data is not None and len(data):
         stored = np.asarray(data, np.uint8)
-        values = stored.view("<f2") if kind == "FLOAT16" else _real(_integers(stored, tensor), tensor)
+        values = stored.view("<f2") if kind == "FLOAT16" else _real(stored_integers(stored, tensor), tensor)
         model.buffers.append(schema.BufferT(data=np.frombuffer(values.astype("<f4").tobytes(), np.uint8)))
         tensor.buffer = len(model.buffers) - 1
     tensor.type, tensor.quantization = schema.TensorType.FLOAT32, None
 
 
-def _integers(stored: npt.NDArray[np.uint8], tensor: Any) -> npt.NDArray[np.int64]:
+def stored_integers(stored: npt.NDArray[np.uint8], tensor: Any) -> npt.NDArray[np.int64]:
     """Return a tensor's integers in its shape; of two INT4 in a byte, the first is in the lower bits."""
     shape = [int(size) for size in tensor.shape]
     if tensor_type_name(tensor) == "INT4":

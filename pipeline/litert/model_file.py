@@ -18,8 +18,8 @@ from pipeline.litert.flatbuffer import (
     read_model,
     tensor_type_name,
 )
+from pipeline.litert.layers import WEIGHTED, bits_of_weights
 
-_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 # With `static` these alone may touch float32: the way from the picture into integers, and from there to the features.
 _BORDERS = ("CAST", "QUANTIZE", "DEQUANTIZE")
 # With these a converter leaves the weights outside the file; such a model loads and answers NaN.
@@ -93,8 +93,8 @@ def check_scheme(content: bytes, config: QuantizationConfig, name: str) -> None:
     graph = model.subgraphs[0]
     for position, operator in enumerate(graph.operators[: num_backbone_operators(model)]):
         kind = operator_name(model, operator)
-        if kind in _WEIGHTED:
-            found, promised = str(_found(model, operator)), str(_promised(config, kind))
+        if kind in WEIGHTED:
+            found, promised = str(_found(model, operator)), str(_promised(config, model, operator))
         elif config.kind == "static" and kind not in _BORDERS:
             found, promised = _number_kind(model, operator), "integers only"
         else:
@@ -124,9 +124,8 @@ def has_scale(tensor: Any) -> bool:
     return scale is not None and len(scale) > 0
 
 
-def _promised(config: QuantizationConfig, kind: str) -> _Promise:
-    # LiteRT has no 4-bit depthwise convolution
-    weight_bits = 8 if config.weight_bits == 4 and kind == "DEPTHWISE_CONV_2D" else config.weight_bits
+def _promised(config: QuantizationConfig, model: Any, operator: Any) -> _Promise:
+    weight_bits = bits_of_weights(model, operator, config.weight_bits)
     activations = "FLOAT32" if config.activation_bits == 32 else f"INT{config.activation_bits}"
     return _Promise(f"{config.weight_type.upper()}{weight_bits}", config.kind == "weight_only", activations)
 

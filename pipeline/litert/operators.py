@@ -52,12 +52,24 @@ def add_tensor(
     return len(model.subgraphs[graph].tensors) - 1
 
 
-def new_operator(model: Any, kind: str, inputs: list[int], outputs: int | list[int], options: Any) -> Any:
-    """Return an operator, for a place in a graph that the caller knows; `outputs` is one tensor, or a list of any."""
+def new_operator(
+    model: Any, kind: str, inputs: list[int], outputs: int | list[int], options: Any, *, version: int = 1
+) -> Any:
+    """Return an operator, for a place in a graph that the caller knows.
+
+    Args:
+        model: The schema's `ModelT`.
+        kind: LiteRT's name, such as `RESHAPE`.
+        inputs: Its tensors.
+        outputs: One tensor, or a list of any.
+        options: Of the schema; None where an operator has none.
+        version: Of the operator. 1 runs since LiteRT 1.5.0, so the file's own `min_runtime_version` stays right.
+    """
     number = getattr(schema.BuiltinOperator, kind)
-    # version 1 runs since LiteRT 1.5.0, so the file's own `min_runtime_version` stays right
     model.operatorCodes.append(
-        schema.OperatorCodeT(deprecatedBuiltinCode=min(number, _MAX_DEPRECATED_NUMBER), builtinCode=number, version=1)
+        schema.OperatorCodeT(
+            deprecatedBuiltinCode=min(number, _MAX_DEPRECATED_NUMBER), builtinCode=number, version=version
+        )
     )
     return schema.OperatorT(
         opcodeIndex=len(model.operatorCodes) - 1,

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -16,20 +17,20 @@ from litert_quantizer.utils import qsv_utils
 from pipeline.config.quantization import QuantizationConfig
 from pipeline.errors import ConfigurationError, InputError
 from pipeline.litert.biases import with_room_for_biases
-from pipeline.litert.flatbuffer import read_model, write_model
+from pipeline.litert.flatbuffer import operator_name, read_model, write_model
 from pipeline.litert.interpreter import without_delegate_message
+from pipeline.litert.layers import WEIGHTED, bits_of_weights
+from pipeline.litert.pointwise import with_fully_connected
 from pipeline.litert.rounding import round_weights
 
 Measured = TypeVar("Measured", dict[str, Any], list[npt.NDArray[np.uint8]])
 
 _EVERYWHERE = ".*"
 _ALL = qtyping.TFLOperationName.ALL_SUPPORTED
-_DEPTHWISE = qtyping.TFLOperationName.DEPTHWISE_CONV_2D
-_WEIGHTED = (qtyping.TFLOperationName.CONV_2D, _DEPTHWISE, qtyping.TFLOperationName.FULLY_CONNECTED)
 _OUTPUT = qtyping.TFLOperationName.OUTPUT
 _NO_QUANTIZE = quantizer.AlgorithmName.NO_QUANTIZE
 _MIN_MAX = quantizer.AlgorithmName.MIN_MAX_UNIFORM_QUANT
-_DEPTHWISE_BITS = 8  # LiteRT has no 4-bit depthwise convolution
+_BITS_WITHOUT_WEIGHTS = 8  # of operators that have none, where the quantizer asks for them all the same
 
 
 def quantize(
@@ -55,11 +56,13 @@ def quantize(
     """
     if config.kind == "none":
         return content
-    recipe = _recipe(config)
     with _quiet():
         if config.rounding == "calibrated":
             calibration = sorted(calibration, key=lambda picture: picture.tobytes())
             content = round_weights(content, config.weight_bits, _at_least_one(calibration))
+        if (config.kind, config.weight_bits) == ("static", 4):
+            content = with_fully_connected(content)
+        recipe = _recipe(config, content)
         ranges = _ranges(content, recipe, calibration, num_threads) if recipe.need_calibration() else None
         if ranges:
             content = with_room_for_biases(content, ranges, config.activation_bits)
@@ -72,12 +75,12 @@ def quantize(
     return write_model(read_model(bytes(result.quantized_model)))
 
 
-def _recipe(config: QuantizationConfig) -> Any:
-    """Return the scheme as the quantizer's rules; a later rule takes precedence."""
+def _recipe(config: QuantizationConfig, content: bytes) -> Any:
+    """Return the scheme as the quantizer's rules for a model; a later rule takes precedence."""
     recipe = recipe_manager.RecipeManager()
     try:
-        for operation, weight_bits, algorithm in _rules(config):
-            _add_rule(recipe, config, operation, weight_bits, algorithm)
+        for scope, operation, weight_bits, algorithm in _rules(config, content):
+            _add_rule(recipe, config, scope, operation, weight_bits, algorithm)
     except ValueError as error:
         raise _refused(config, str(error)) from error
     if config.kind == "static":  # else the features would leave the model as integers
@@ -85,26 +88,35 @@ def _recipe(config: QuantizationConfig) -> Any:
     return recipe
 
 
-def _rules(config: QuantizationConfig) -> list[tuple[Any, int, Any]]:
-    """Return operation, bits of its weights and algorithm of each rule.
+def _rules(config: QuantizationConfig, content: bytes) -> list[tuple[str, Any, int, Any]]:
+    """Return operators (by what they give), operation, bits of its weights and algorithm of each rule.
 
     The algorithm is for weights. Operators without weights always get min/max scales: most algorithms know none of
     them, and the quantizer would leave them in float32.
     """
     algorithm = quantizer.AlgorithmName(config.algorithm)
     if config.weight_type == "float":
-        return [(_ALL, config.weight_bits, algorithm)]
-    bits = dict.fromkeys(_WEIGHTED, config.weight_bits) | {_DEPTHWISE: max(config.weight_bits, _DEPTHWISE_BITS)}
-    return [(_ALL, _DEPTHWISE_BITS, _MIN_MAX), *((operation, bits[operation], algorithm) for operation in _WEIGHTED)]
+        return [(_EVERYWHERE, _ALL, config.weight_bits, algorithm)]
+    rules = [(_EVERYWHERE, _ALL, _BITS_WITHOUT_WEIGHTS, _MIN_MAX)]
+    model = read_model(content)
+    for operator in model.subgraphs[0].operators:
+        kind = operator_name(model, operator)
+        if kind in WEIGHTED:
+            name = (model.subgraphs[0].tensors[operator.outputs[0]].name or b"").decode()
+            bits = bits_of_weights(model, operator, config.weight_bits)
+            rules.append((f"^{re.escape(name)};$", qtyping.TFLOperationName(kind), bits, algorithm))
+    return rules
 
 
-def _add_rule(recipe: Any, config: QuantizationConfig, operation: Any, weight_bits: int, algorithm: Any) -> None:
+def _add_rule(
+    recipe: Any, config: QuantizationConfig, scope: str, operation: Any, weight_bits: int, algorithm: Any
+) -> None:
     if config.kind == "weight_only":
-        recipe.add_weight_only_config(_EVERYWHERE, operation, weight_bits, algorithm_key=algorithm)
+        recipe.add_weight_only_config(scope, operation, weight_bits, algorithm_key=algorithm)
     elif config.kind == "dynamic":
-        recipe.add_dynamic_config(_EVERYWHERE, operation, weight_bits, algorithm_key=algorithm)
+        recipe.add_dynamic_config(scope, operation, weight_bits, algorithm_key=algorithm)
     else:
-        recipe.add_static_config(_EVERYWHERE, operation, config.activation_bits, weight_bits, algorithm_key=algorithm)
+        recipe.add_static_config(scope, operation, config.activation_bits, weight_bits, algorithm_key=algorithm)
 
 
 def _ranges(

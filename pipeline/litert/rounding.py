@@ -23,6 +23,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from pipeline.litert.flatbuffer import constant, operator_name, read_model, set_constant, write_model
+from pipeline.litert.layers import bits_of_weights
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -34,7 +35,6 @@ _MAX_PICTURES = 64  # that are looked at; 129 gave no smaller error and took 1.7
 _DAMPING = 0.01  # of the mean second moment, added to each: GPTQ's own default
 _CLIPPINGS = np.linspace(0.4, 1.0, 31)  # candidates for a channel's largest step, as shares of its largest weight
 _PRUNED_SHARE = 0.1  # of zeros, above which a matrix was pruned; EfficientNet-Lite's own ones have up to 0.057
-_DEPTHWISE_BITS = 8  # LiteRT has no 4-bit depthwise convolution
 
 
 def round_weights(content: bytes, weight_bits: int, pictures: Sequence[npt.NDArray[np.uint8]]) -> bytes:
@@ -42,10 +42,11 @@ def round_weights(content: bytes, weight_bits: int, pictures: Sequence[npt.NDArr
 
     Symmetric scales, one a channel: each channel holds its scale times the largest step at least once. Depthwise
     convolutions get 8 bits and nearest steps, as each of their channels has but one input; their biases are corrected.
+    The first layer gets 8 bits, too (see pipeline.litert.layers).
 
     Args:
         content: A float32 .tflite file with one uint8 input.
-        weight_bits: 4 or 8, for CONV_2D.
+        weight_bits: 4 or 8.
         pictures: uint8 [p, p, 3], 0..255; of more than 64, every second, or third and so on. All activations between
             two operators are in memory at once: about 6 MB a picture for EfficientNet-Lite0.
 
@@ -58,13 +59,14 @@ def round_weights(content: bytes, weight_bits: int, pictures: Sequence[npt.NDArr
     for position, mean, second_moments in _layers(model, pictures):
         operator = model.subgraphs[0].operators[position]
         weights, bias = constant(model, operator.inputs[1]), constant(model, operator.inputs[2]).astype(np.float64)
+        bits = bits_of_weights(model, operator, weight_bits)
         if operator_name(model, operator) == "CONV_2D":
             matrix = weights.reshape(len(weights), -1)
-            rounded = gptq(matrix, second_moments, weight_bits)
+            rounded = gptq(matrix, second_moments, bits)
             bias = bias + matrix @ wanted[position].ravel() - rounded @ mean.ravel()
         else:
             taps = weights.reshape(-1, weights.shape[-1])
-            rounded = _nearest(taps.T, _DEPTHWISE_BITS).T
+            rounded = _nearest(taps.T, bits).T
             bias = bias + (taps * wanted[position] - rounded * mean).sum(0)
         set_constant(model, operator.inputs[1], rounded)
         set_constant(model, operator.inputs[2], bias)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import ModelError
+from pipeline.errors import ConfigurationError, ModelError
 from pipeline.files import layout
 from pipeline.litert.arm64 import Arm64Interpreter
 from pipeline.litert.golden import largest_factor
@@ -40,13 +40,34 @@ class Comparison:
     keeps_rule: bool
 
 
-def compared(folder: Path, chips: Sequence[str], max_pictures: int | None) -> list[Comparison]:
-    """Run the golden pictures of a folder, in every scheme that was made, on emulated chips and on this machine."""
+def compared(
+    folder: Path, chips: Sequence[str], max_pictures: int | None, schemes: Sequence[str] = ()
+) -> list[Comparison]:
+    """Run the golden pictures of a folder on emulated chips and on this machine.
+
+    Args:
+        folder: What `deploy` wrote, or a folder like it.
+        chips: Of `CHIPS`.
+        max_pictures: None for all.
+        schemes: Empty for every one that was made.
+
+    Raises:
+        ConfigurationError: If there is no model of a scheme.
+        InputError: If there are no golden pictures.
+        PipelineError: If the emulation cannot be set up.
+    """
     golden = read_golden(folder, max_pictures)
     models = {golden.manifest["scheme"]: folder / "model.tflite"}
     if folder == layout.DEPLOYED:
         models |= {path.parent.name: path for path in sorted(layout.model("*").parents[1].glob("*/model.tflite"))}
-    pairs = [(chip, scheme) for chip in chips for scheme in models]
+    missing = [scheme for scheme in schemes if scheme not in models]
+    if missing:
+        raise ConfigurationError(
+            found=f"--scheme {missing[0]}, and no model of it beside {folder}",
+            expected=f"one of {', '.join(models)}",
+            remedy="list it under `quantization` in params.yaml and run `dvc repro`",
+        )
+    pairs = [(chip, scheme) for chip in chips for scheme in schemes or models]
     return [
         _compare(chip, scheme, models[scheme].read_bytes(), golden.pictures, golden.rule)
         for chip, scheme in counted(pairs, "arm64", total=len(pairs), unit="model")

@@ -304,9 +304,12 @@ def trainable(checkpoint: Path | None, makes_page: bool, opens: bool, **options:
     multiple=True,
     help="A chip; may be repeated.  [default: all]",
 )
+@click.option("--scheme", "schemes", multiple=True, help="One that was made; may be repeated.  [default: all]")
 @click.option("--pictures", "max_pictures", type=click.IntRange(min=1), help="Of golden/, at most.  [default: all]")
 @_as_json
-def arm64(folder: Path, chips: tuple[str, ...], max_pictures: int | None, as_json: bool) -> None:
+def arm64(
+    folder: Path, chips: tuple[str, ...], schemes: tuple[str, ...], max_pictures: int | None, as_json: bool
+) -> None:
     """Prove models on ARM64, the processor of phones.
 
     Runs the golden pictures of FOLDER, in every scheme that was made, in LiteRT for ARM64 on emulated chips, and holds
@@ -317,7 +320,7 @@ def arm64(folder: Path, chips: tuple[str, ...], max_pictures: int | None, as_jso
     from pipeline.litert.arm64_chips import CHIPS
     from pipeline.tools.arm64 import compared, refuse_broken, table
 
-    found = compared(folder, chips or tuple(CHIPS), max_pictures)
+    found = compared(folder, chips or tuple(CHIPS), max_pictures, schemes)
     _print({"comparisons": [asdict(one) for one in found]} if as_json else table(found))
     refuse_broken(found)
 
