@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -184,8 +185,7 @@ class FoldTraining:
         percents = settings.percents if whole.strength is not None else ()
         labels = self._left_out(number)
         with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as executor:
-            yield from executor.map(fit_some, percents)
-            yield from executor.map(fit_without, labels)
+            yield from chain(executor.map(fit_some, percents), executor.map(fit_without, labels))  # all are begun here
 
     def _left_out(self, number: int) -> list[int]:
         """Return the indices of labels that heads of a fold are to be trained without: those that it shows."""
