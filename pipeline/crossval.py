@@ -28,6 +28,7 @@ from pipeline.heads.inputs import learned_rows
 from pipeline.metrics.figures import figures_alone
 from pipeline.metrics.predictions import COLUMNS
 from pipeline.metrics.unknown import OTHERS, asked_table, figures_of
+from pipeline.takes.engines import engine_of
 
 
 def crossval(config: CrossvalStage) -> None:
@@ -46,6 +47,7 @@ def crossval(config: CrossvalStage) -> None:
         percents=config.crossval.learning_percents,
         title=f"crossval@{config.scheme}",
         keep_percent=config.unknown.keep_percent,
+        engine=engine_of(config.engine, at_once_here=1),  # a fold uses all processors by itself
     )
     figures = figures_alone(predictions, num_bins=config.crossval.num_calibration_bins)
     if len(asked):

@@ -5,8 +5,9 @@ Reads models/backbone/{<scheme>,float32}.tflite and the heads that have never se
 classifiers/<scheme>; writes build/evaluation/<scheme>.json and plots/evaluation/<scheme>/{predictions,confusion}.csv.
 Cross-validation leads: it rests on every take, the test part on few. The test takes add what it cannot see, from pixels
 to label: the very backbone that is shipped runs on the test frames behind the one preprocessing function, by default in
-LiteRT; the float32 model runs beside it on the same frames. Whether the runtimes agree is measured, too: the metrics
-have the same keys whichever runtime was chosen, whatever is installed.
+LiteRT. The float32 model answers to the same frames, once for all schemes, since the take cache keeps what it says.
+Whether the runtimes agree is measured, too: the metrics have the same keys whichever runtime was chosen, whatever is
+installed.
 """
 
 import json
@@ -23,7 +24,7 @@ from pipeline.files import layout, sha256_of_bytes, write_text
 from pipeline.heads.held_out import (
     Answers,
     HeldOutFrame,
-    ask,
+    ask_once,
     held_out_classifier,
     held_out_frames,
     predict,
@@ -34,6 +35,7 @@ from pipeline.metrics.figures import with_intervals
 from pipeline.metrics.further import HeadScore, agreement_of_heads, predictions_from_pixels
 from pipeline.metrics.intervals import accuracy_difference_interval
 from pipeline.metrics.predictions import read_scored
+from pipeline.takes.cache import project_cache
 from pipeline.takes.splits import TEST, read_takes
 
 _COMPRESSION_LEVEL = 9  # zlib's best; zip and gzip, in which apps travel, hold the same
@@ -49,11 +51,11 @@ def evaluate(config: EvaluateStage) -> None:
             remedy="add takes, and run `dvc repro`: the stage `frames` tells which label lacks which part",
         )
     runtime, resize, model = config.evaluate.runtime, config.resize, held_out_classifier(config.scheme, config.backbone)
-    answers = ask(model, frames, resize, runtime, title=f"evaluate@{config.scheme}")
+    answers = ask_once(model, frames, resize, runtime, title=f"evaluate@{config.scheme}", cache=project_cache())
     beside = answers
     if config.scheme != layout.REFERENCE_SCHEME:
         reference_model = held_out_classifier(layout.REFERENCE_SCHEME, config.backbone)
-        beside = ask(reference_model, frames, resize, runtime, title="  float32 beside it")
+        beside = ask_once(reference_model, frames, resize, runtime, title="  float32 beside it", cache=project_cache())
     predictions, reference = (predictions_of(frames, *each.first) for each in (answers, beside))
     metrics = (
         figures(predictions, reference, config)

@@ -8,25 +8,28 @@ All heads of a scheme read the same bottlenecks, so another question costs secon
 those of the last run is kept as it is.
 """
 
-import hashlib
 import json
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.application import run_stage
 from pipeline.config.multihead import MultiheadStage
 from pipeline.config.unknown import LEARNED
 from pipeline.files import layout, write_bytes, write_text
-from pipeline.heads.further import Settings, train_further
 from pipeline.heads.head_file import INDEX, index_of_heads, to_bytes
+from pipeline.keys.key import hash_of
 from pipeline.takes.answers import Answers, read_answers
+from pipeline.takes.engines import engine_of
 from pipeline.takes.rows import Rows, read_rows
 from pipeline.takes.splits import Take, read_takes
 from pipeline.takes.staging import staged
+
+if TYPE_CHECKING:
+    from pipeline.heads.further import FurtherHead
 
 STAGE = "multihead"
 
@@ -35,20 +38,19 @@ def multihead(config: MultiheadStage) -> None:
     """Train and score each further head, and write them, all or none."""
     takes = read_takes(layout.SPLITS)
     answers = read_answers(layout.LABELS, config.heads, [take.full_name for take in takes])
-    settings = Settings(config.training, config.unknown, config.crossval)
     known, found, rows = _known(config.scheme), dict[str, Any](), None
     models, plots = layout.further_heads(config.scheme), layout.further_plots(config.scheme)
     with staged(plots) as new_plots, staged(models) as new_models:
         for name, kind in config.heads.items():
             rows = rows or _rows(config, takes)  # of hundreds of megabytes, so only if somebody asks
-            key = _key(rows, kind, answers[name], settings)
+            key = _key(rows, kind, answers[name], config)
             if known.get(name, {}).get("key") == key:
                 _copy(models, new_models, _heads_of(name))
                 _copy(plots, new_plots, [_table_of(name)])
                 found[name] = known[name]
                 continue
             title = f"{STAGE}@{config.scheme} {name}"
-            trained = train_further(rows, kind, answers[name], settings, title=title)
+            trained = _trained(rows, kind, answers[name], config, title)
             for file, head in zip(_heads_of(name), (trained.final, trained.held_out), strict=True):
                 write_bytes(new_models / file, to_bytes(head))
             write_text(new_plots / _table_of(name), trained.predictions.to_csv(index=False, lineterminator="\n"))
@@ -94,15 +96,20 @@ def _known(scheme: str) -> dict[str, Any]:
     return {name: one for name, one in found.items() if is_whole(name)}
 
 
-def _key(rows: Rows, kind: str, answers: Answers, settings: Settings) -> str:
+def _trained(rows: Rows, kind: str, answers: Answers, config: MultiheadStage, title: str) -> "FurtherHead":
+    # scikit-learn's second is for those who ask for heads.
+    from pipeline.heads.further import Settings, train_further  # noqa: PLC0415
+
+    engine = engine_of(config.engine, at_once_here=1)  # a fold of cross-validation uses all processors by itself
+    settings = Settings(config.training, config.unknown, config.crossval)
+    return train_further(rows, kind, answers, settings, title=title, engine=engine)
+
+
+def _key(rows: Rows, kind: str, answers: Answers, config: MultiheadStage) -> str:
     """Return what tells whether a head would come out as before: all that it is made of."""
     code = layout.code(STAGE).read_text(encoding="utf-8") if layout.code(STAGE).is_file() else ""
-    told = [kind, sorted(answers.items()), asdict(settings), [asdict(unit) for unit in rows.units], code]
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-    digest.update("\n".join(rows.frame_ids).encode())
-    for array in (rows.features, rows.unit_indices, rows.copies):
-        digest.update(array.data)
-    return digest.hexdigest()
+    settings = [asdict(config.training), asdict(config.unknown), asdict(config.crossval)]
+    return hash_of({"kind": kind, "answers": answers, "settings": settings, "rows": rows.sha256(), "code": code})
 
 
 def _told(figures: Mapping[str, Any]) -> str:

@@ -31,19 +31,23 @@ from pipeline.config.architecture import ArchitectureStage
 from pipeline.config.assemble import AssembleStage
 from pipeline.config.augment import AugmentStage
 from pipeline.config.bottlenecks import BottlenecksStage
+from pipeline.config.crossval import CrossvalConfig, CrossvalStage
 from pipeline.config.deploy import DeployStage
 from pipeline.config.engine import EngineConfig
 from pipeline.config.frames import FramesConfig, FramesStage
 from pipeline.config.gate import GateConfig, GateStage
+from pipeline.config.multihead import MultiheadStage
 from pipeline.config.quantize import QuantizeStage
 from pipeline.config.report import ReportConfig, ReportStage
 from pipeline.config.split import SplitConfig, SplitStage
+from pipeline.crossval import crossval
 from pipeline.deploy import deploy
-from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes
+from pipeline.files import layout, sha256_of_bytes, sha256_of_file, write_bytes, write_text
 from pipeline.frames import frames
 from pipeline.gate import gate
 from pipeline.heads.head_file import Head
 from pipeline.litert.quantizer import quantize as quantize_backbone
+from pipeline.multihead import multihead
 from pipeline.quantize import quantize
 from pipeline.report import report
 from pipeline.split import split
@@ -69,6 +73,38 @@ def long_stages(engine: EngineConfig) -> Stages:
 
 
 STAGES = long_stages(tiny_project.ENGINE)
+
+
+def head_stages(engine: EngineConfig) -> Stages:
+    """Return the stages whose folds an engine trains, each with its outputs; `name_parts` writes what they read."""
+    common = (tiny_project.TRAINING, tiny_project.UNKNOWN, CrossvalConfig(3, [50], 10), engine)
+    heads = {"shade": "one", "parts": "many"}
+    return {
+        "crossval": (
+            partial(crossval, CrossvalStage("float32", *common)),
+            [
+                *(layout.crossval_figures("float32"), layout.crossval_predictions("float32")),
+                *(layout.crossval_probabilities("float32"), layout.learning_curve("float32")),
+                layout.crossval_unknown("float32"),
+            ],
+        ),
+        "multihead": (
+            partial(multihead, MultiheadStage("float32", heads, *common)),
+            [layout.further_figures("float32"), layout.further_heads("float32"), layout.further_plots("float32")],
+        ),
+    }
+
+
+def name_parts() -> None:
+    """Answer what the takes of `make_clips` show, for heads beside the first."""
+    rows = [("cup", "a", "dark", "rim"), ("cup", "b", "light", "handle")]
+    rows += [("rote Möhre", "a", "dark", "handle"), ("rote Möhre", "b", "light", "rim")]
+    lines = [
+        line
+        for label, name, shade, part in rows
+        for line in (f"{label}/{name}.mp4,shade,{shade}", f"{label}/{name}.mp4,parts,{part}")
+    ]
+    write_text(layout.LABELS, "\n".join(["take,head,label", *lines, ""]))
 
 
 def named_after(path: Path, _name: str) -> pa.RecordBatchReader:

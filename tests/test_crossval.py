@@ -100,7 +100,7 @@ def test_the_stage_writes_figures_predictions_and_the_learning_curve(
 ) -> None:
     tiny_project.make()
     tiny_project.make_bottlenecks(tiny_models.SCHEMES["int8"])
-    crossval(CrossvalStage("int8", tiny_project.TRAINING, tiny_project.UNKNOWN, CONFIG))
+    crossval(CrossvalStage("int8", tiny_project.TRAINING, tiny_project.UNKNOWN, CONFIG, tiny_project.ENGINE))
     figures = json.loads(layout.crossval_figures("int8").read_text())
     table = read_predictions(layout.crossval_predictions("int8"))
     assert len(table) == figures["num_test_frames"] == 6 * tiny_project.NUM_FRAMES
@@ -112,7 +112,11 @@ def test_the_stage_writes_figures_predictions_and_the_learning_curve(
 
 
 def test_a_backbone_that_has_learned_from_the_takes_is_not_cross_validated(folder: Path) -> None:
-    crossval(CrossvalStage("int8", replace(tiny_project.TRAINING, mode="finetune"), tiny_project.UNKNOWN, CONFIG))
+    crossval(
+        CrossvalStage(
+            "int8", replace(tiny_project.TRAINING, mode="finetune"), tiny_project.UNKNOWN, CONFIG, tiny_project.ENGINE
+        )
+    )
     assert json.loads(layout.crossval_figures("int8").read_text()) == {}
     assert len(read_predictions(layout.crossval_predictions("int8"))) == 0
 

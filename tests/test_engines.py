@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,6 +37,8 @@ from pipeline.config.engine import EngineConfig
 from pipeline.config.frames import FramesStage
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.files import layout, write_bytes
+from pipeline.heads.crossvalidation import cross_validate
+from pipeline.heads.fold_heads import FoldSettings, FoldTraining
 from pipeline.images.codec import encode_jpeg
 from pipeline.keys.processor import PROCESSOR, processor_features
 from pipeline.per_take.bottlenecks import FeatureExtractor
@@ -44,13 +46,15 @@ from pipeline.per_take.frames import frames_of_video
 from pipeline.processes.workers import map_frames, num_workers
 from pipeline.takes import ray_engine
 from pipeline.takes.cache import cache_folder
-from pipeline.takes.engines import Engine, engine_of
+from pipeline.takes.engines import Engine, LocalEngine, Outcome, engine_of
+from pipeline.takes.folds import deal
 from pipeline.takes.jobs import TakeJob
 from pipeline.takes.ray_engine import RayEngine, compute_sent
 from pipeline.takes.tables import to_parquet
 from tests import kill_stages, tiny_models, tiny_project
 from tests.conftest import PROJECT
 from tests.test_takes import broken, job, made, table
+from tests.test_train import blobs
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="the optional package ray is not installed")
@@ -178,6 +182,35 @@ def test_what_is_large_is_put_into_the_store_once(monkeypatch: pytest.MonkeyPatc
     assert max(len(pickled) for pickled, _ in packed) < 2000
 
 
+def test_the_rows_of_all_folds_are_put_into_the_store_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ray:
+        put = staticmethod(len)
+
+    monkeypatch.setattr(ray_engine, "ray", Ray)
+    monkeypatch.setattr(ray_engine, "_LARGE_BYTES", 4096)
+    rows, store = blobs((40, 30)), ray_engine._Store()
+    settings = FoldSettings(tiny_project.TRAINING, (50,), 95, says_yes_or_no=False, title="")
+    training = FoldTraining(rows, deal(rows.units, range(8), 4), settings)
+    packed = [store.packed(one) for one in training.jobs()]
+    assert len(packed) == 4
+    assert len(store._put) == 1
+    assert {len(shared) for _, shared in packed} == {1}
+    assert max(len(pickled) for pickled, _ in packed) < 4096
+
+
+def test_a_fold_that_cannot_be_computed_is_told() -> None:
+    class Broken(LocalEngine):
+        def run(self, jobs: Iterable[TakeJob], folder: Path) -> Generator[Outcome, None, None]:
+            assert not list(folder.iterdir())
+            for one in jobs:
+                yield one, PipelineError(found=f"{one.name} is broken", expected="a worker", remedy="mend it")
+
+    with pytest.raises(PipelineError, match="crossval, fold 1 is broken"):
+        cross_validate(
+            blobs((40, 30)), tiny_project.TRAINING, num_folds=4, percents=[], title="crossval", engine=Broken(1)
+        )
+
+
 def keyed() -> TakeJob:
     """Return a job of the pipeline's own."""
     compute = partial(frames_of_video, Path("1.mp4"), "", kill_stages.FRAMES)
@@ -211,15 +244,21 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+def every_stage(engine: EngineConfig) -> kill_stages.Stages:
+    """Return all stages that leave work to an engine."""
+    return kill_stages.long_stages(engine) | kill_stages.head_stages(engine)
+
+
 @pytest.mark.slow
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_both_engines_give_the_same_bytes_in_every_stage(folder: Path) -> None:
     kill_stages.make_clips(num_frames=10)
+    kill_stages.name_parts()
     write_bytes(layout.backbone("float32"), tiny_models.backbone())
     found: dict[str, dict[Path, str | None]] = {}
     for name in ("local", "ray"):
-        stages = kill_stages.long_stages(EngineConfig(name, 2))
+        stages = every_stage(EngineConfig(name, 2))
         kill_stages.remove(cache_folder())
         for run, _ in stages.values():
             run()
@@ -250,6 +289,19 @@ def mortal(name: str, marker: Path, num_deaths: int) -> TakeJob:
 def test_a_take_is_begun_again_when_its_worker_dies(tmp_path: Path) -> None:
     jobs = [mortal("cup/1", tmp_path / "marker", 2), job("cup/2")]
     assert contents(RayEngine(RAY), jobs, tmp_path) == {j.name: to_parquet(table(j.name)) for j in jobs}
+
+
+@pytest.mark.slow
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+def test_a_fold_is_begun_again_when_its_worker_is_killed() -> None:
+    rows = blobs((400, 300), num_copies=1)
+    expected = cross_validate(rows, tiny_project.TRAINING, num_folds=4, percents=[50], title="")
+    killed = kill_one_worker()
+    found = cross_validate(rows, tiny_project.TRAINING, num_folds=4, percents=[50], title="", engine=RayEngine(RAY))
+    assert killed.result(60)
+    assert found.predictions.probabilities.tobytes() == expected.predictions.probabilities.tobytes()
+    assert found.learning.equals(expected.learning)
 
 
 @pytest.mark.slow
@@ -326,10 +378,12 @@ def cluster_without_the_project(environment: dict[str, str], *hidden: Path) -> I
 def test_the_work_travels_to_machines_without_the_project(folder: Path) -> None:
     """Two nodes, one of them amid a take when its worker is killed; not even the code lies where the takes are made."""
     kill_stages.make_clips(num_frames=60)
+    kill_stages.name_parts()
     write_bytes(layout.backbone("float32"), tiny_models.backbone())
+    here = every_stage(EngineConfig("local", 2))
     hidden = [folder, *(PROJECT / name for name in ("pipeline", "conf", "tests"))]
-    outputs = [path for _, paths in kill_stages.STAGES.values() for path in paths]
-    for run, _ in kill_stages.STAGES.values():
+    outputs = [path for _, paths in here.values() for path in paths]
+    for run, _ in here.values():
         run()
     expected = {path: kill_stages.digest(path) for path in outputs}
     for path in (*outputs, cache_folder()):
@@ -338,8 +392,8 @@ def test_the_work_travels_to_machines_without_the_project(folder: Path) -> None:
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 64, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     with cluster_without_the_project(environment, *hidden) as address:
         killed = kill_one_worker()
-        stages = f"kill_stages.long_stages(EngineConfig('ray', 2, '{address}', 3))"
-        imports = "from pipeline.config.engine import EngineConfig; from tests import kill_stages"
+        stages = f"every_stage(EngineConfig('ray', 2, '{address}', 3))"
+        imports = "from pipeline.config.engine import EngineConfig; from tests.test_engines import every_stage"
         done = subprocess.run(
             [sys.executable, "-c", f"{imports}; [run() for run, _ in {stages}.values()]"],
             env=environment | {"PYTHONPATH": str(PROJECT)},

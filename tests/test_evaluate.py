@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,11 @@ from pipeline.evaluate import evaluate, spread
 from pipeline.files import layout, sha256_of_file, write_bytes, write_text
 from pipeline.heads.classifier import classifier
 from pipeline.heads.head_file import Head, to_bytes
-from pipeline.heads.held_out import ask, held_out_frames, predictions_of
+from pipeline.heads.held_out import ask, ask_once, held_out_frames, predictions_of
 from pipeline.images.codec import decode_jpeg
 from pipeline.images.model_input import to_model_input
 from pipeline.litert.interpreter import Model
-from pipeline.litert.runtimes import Classifier, open_classifier
+from pipeline.litert.runtimes import Classifier, classify, open_classifier
 from pipeline.metrics.classification import (
     Predictions,
     agreement,
@@ -32,6 +33,7 @@ from pipeline.metrics.classification import (
     take_accuracy,
 )
 from pipeline.metrics.predictions import COLUMNS
+from pipeline.takes.cache import TakeCache, cache_folder
 from pipeline.takes.splits import read_takes
 from tests import tiny_models, tiny_project, tiny_results
 
@@ -129,6 +131,82 @@ def test_held_out_frames_are_scored_through_the_one_preprocessing_function(folde
     found = predictions_of(frames, *answers.first)
     assert np.array_equal(found.probabilities, np.stack(expected))
     assert found.takes == ("cup/test.mp4",) * 5 + ("rote Möhre/test.mp4",) * 5
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows by a title each time that a model runs on frames."""
+    titles = list[str]()
+
+    def recording(*arguments: Any, title: str, unit: str) -> list[Any]:
+        titles.append(title.strip())
+        return classify(*arguments, title=title, unit=unit)
+
+    monkeypatch.setattr("pipeline.heads.held_out.classify", recording)
+    return titles
+
+
+def test_float32_runs_once_for_all_schemes(folder: Path, ran: list[str]) -> None:
+    tiny_project.make()
+    write_model("float32")
+    write_model("int8", swap=True)
+    for scheme in ("float32", "int8"):
+        evaluate(EvaluateStage(scheme, "stretch", tiny_project.BACKBONE.name, CONFIG))
+    plain = "reference kernels beside it"
+    assert ran == ["evaluate@float32", plain, "evaluate@int8", plain]
+    outputs = [layout.evaluation("int8"), layout.predictions("int8"), layout.confusion("int8")]
+    found = [path.read_bytes() for path in outputs]
+    shutil.rmtree(cache_folder())
+    evaluate(EvaluateStage("int8", "stretch", tiny_project.BACKBONE.name, CONFIG))
+    assert ran[4:] == ["evaluate@int8", "float32 beside it", plain]
+    assert [path.read_bytes() for path in outputs] == found
+
+
+@pytest.mark.parametrize(
+    ("change", "is_kept"),
+    [
+        ({}, True),
+        ({"model": "int8"}, False),
+        ({"resize": "crop"}, False),
+        ({"runtime": "reference"}, False),
+        ({"frames": slice(1, None)}, False),
+        ({"frames": slice(None, None, -1)}, False),
+    ],
+)
+def test_only_the_very_question_is_answered_from_memory(
+    folder: Path, ran: list[str], change: dict[str, Any], is_kept: bool
+) -> None:
+    tiny_project.make()
+    write_model("float32")
+    write_model("int8", swap=True)
+    frames = list(held_out_frames(read_takes(layout.SPLITS)))
+    question: dict[str, Any] = {"model": "float32", "resize": "stretch", "runtime": "litert", "frames": slice(None)}
+    answers = []
+    for one in (question, question | change):
+        model, chosen = layout.model(one["model"]).read_bytes(), frames[one["frames"]]
+        settings = (one["resize"], one["runtime"])
+        kept = ask_once(model, chosen, *settings, title="", cache=TakeCache(Path("cache")))
+        num_runs = len(ran)
+        answers.append((kept.probabilities.tolist(), ask(model, chosen, *settings, title="").probabilities.tolist()))
+        del ran[num_runs:]
+    assert len(ran) == (1 if is_kept else 2)
+    assert all(kept == asked for kept, asked in answers)
+
+
+def test_what_runs_on_packages_that_no_key_names_is_asked_each_time(
+    folder: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_project.make()
+    write_model("float32")
+
+    def open_here(content: bytes, *, runtime: str, resize: str) -> Classifier:
+        return open_classifier(content, runtime="litert" if runtime == "arm64" else runtime, resize=resize)
+
+    monkeypatch.setattr("pipeline.heads.held_out.open_classifier", open_here)
+    frames = list(held_out_frames(read_takes(layout.SPLITS)))
+    for _ in range(2):
+        ask_once(layout.model("float32").read_bytes(), frames, "stretch", "arm64", title="", cache=TakeCache(folder))
+    assert len(ran) == 2
 
 
 @pytest.mark.parametrize("runtime", ["litert", "reference"])

@@ -270,6 +270,7 @@ def make_project(*, held_out: bool) -> InspectStage:
             replace(tiny_project.TRAINING, mode="head" if held_out else "finetune"),
             tiny_project.UNKNOWN,
             CROSSVAL,
+            tiny_project.ENGINE,
         )
     )
     return InspectStage("stretch", CONFIG, tiny_project.ENGINE)

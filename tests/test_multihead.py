@@ -95,7 +95,7 @@ def make() -> None:
 
 def stage(heads: dict[str, str] = HEADS, *, mode: str = "head") -> MultiheadStage:
     training = replace(tiny_project.TRAINING, mode=mode)
-    return MultiheadStage("float32", heads, training, tiny_project.UNKNOWN, CROSSVAL)
+    return MultiheadStage("float32", heads, training, tiny_project.UNKNOWN, CROSSVAL, tiny_project.ENGINE)
 
 
 def table(*rows: str) -> Path:
@@ -291,7 +291,7 @@ def test_a_head_on_the_folders_own_labels_is_the_first_head(project: Path) -> No
 def tiny_crossval() -> dict[str, Any]:
     from pipeline.config.crossval import CrossvalStage  # noqa: PLC0415
 
-    crossval(CrossvalStage("float32", tiny_project.TRAINING, tiny_project.UNKNOWN, CROSSVAL))
+    crossval(CrossvalStage("float32", tiny_project.TRAINING, tiny_project.UNKNOWN, CROSSVAL, tiny_project.ENGINE))
     found: dict[str, Any] = json.loads(layout.crossval_figures("float32").read_text())
     return found
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.files import layout
+from pipeline.takes.cache import TakeCache
+from pipeline.takes.remote_store import RemoteStore
 from tests import stub_stages
 from tests.sandbox import Sandbox
 from tests.stub_stages import SCHEME
@@ -73,3 +75,27 @@ def test_a_clone_pulls_from_s3_what_was_pushed_and_runs_nothing(bucket: str, tmp
     clone.run("dvc", "repro")
     assert stub_stages.ran(clone) == []
     assert clone.run("git", "status", "--porcelain") == ""
+
+
+def test_machines_share_takes_through_s3(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = stub_stages.make(tmp_path / "project")
+    project.run("dvc", "remote", "add", "storage", "s3://models/viewfinder")
+    project.run("dvc", "remote", "modify", "storage", "endpointurl", bucket)
+    give_keys(project)
+    monkeypatch.chdir(project.folder)
+    keys = ["ab" * 32, "cd" * 32]
+    first, second = (TakeCache(tmp_path / name, store=RemoteStore("storage")) for name in ("first", "second"))
+    first.put(keys[0], b"content")
+    second.fetch(keys)
+    assert [second.get(key) for key in keys] == [b"content", None]
+    stored = boto3.client("s3", endpoint_url=bucket, aws_access_key_id="key", aws_secret_access_key="secret")
+    found = [entry["Key"] for entry in stored.list_objects_v2(Bucket="models", Prefix="viewfinder/takes")["Contents"]]
+    assert found == [f"viewfinder/takes/ab/{keys[0]}"]
+    project.run("dvc", "remote", "modify", "storage", "url", "s3://no-such-bucket/viewfinder")
+    third = TakeCache(tmp_path / "third", store=RemoteStore("storage"))
+    assert third.get(keys[0]) is None
+    third.put(keys[0], b"content")
+    assert third.get(keys[0]) == b"content"
+    assert capsys.readouterr().err.count("takes are not shared: the remote `storage` cannot be used") == 1

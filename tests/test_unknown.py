@@ -115,7 +115,7 @@ def test_off_learns_from_labels_alone(project: Path) -> None:
     assert {unit.label for unit in rows.units} == set(tiny_project.LABELS)
     assert np.array_equal(head.weights, train_head(rows, tiny_project.TRAINING, title="").head.weights)
     assert (head.weights.shape[1], head.threshold) == (2, None)
-    crossval(CrossvalStage("int8", tiny_project.TRAINING, tiny_project.OFF, CROSSVAL))
+    crossval(CrossvalStage("int8", tiny_project.TRAINING, tiny_project.OFF, CROSSVAL, tiny_project.ENGINE))
     assert "unknown" not in json.loads(layout.crossval_figures("int8").read_text())
     assert len(pd.read_csv(layout.crossval_unknown("int8"))) == 0
 
@@ -123,7 +123,7 @@ def test_off_learns_from_labels_alone(project: Path) -> None:
 def test_cross_validation_asks_about_strangers_takes_of_none_and_labels_left_out(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    crossval(CrossvalStage("int8", tiny_project.TRAINING, tiny_project.UNKNOWN, CROSSVAL))
+    crossval(CrossvalStage("int8", tiny_project.TRAINING, tiny_project.UNKNOWN, CROSSVAL, tiny_project.ENGINE))
     figures = json.loads(layout.crossval_figures("int8").read_text())
     unknown = figures["unknown"]
     assert figures["num_test_frames"] == 30  # none of them of _none
@@ -355,7 +355,7 @@ def test_a_project_all_of_whose_strangers_look_like_labels_still_trains(folder: 
     write_bytes(layout.bottlenecks("int8") / STRANGERS_TABLE, to_parquet(table))
     train(TrainStage("int8", tiny_project.TRAINING, tiny_project.UNKNOWN))
     assert read_head(layout.head("int8")).threshold is None
-    crossval(CrossvalStage("int8", tiny_project.TRAINING, tiny_project.UNKNOWN, CROSSVAL))
+    crossval(CrossvalStage("int8", tiny_project.TRAINING, tiny_project.UNKNOWN, CROSSVAL, tiny_project.ENGINE))
     assert "unknown" not in json.loads(layout.crossval_figures("int8").read_text())
 
 

@@ -10,13 +10,15 @@ from pipeline.config.ranges import at_least
 
 @dataclass
 class CacheConfig:
-    """How large the take cache may grow.
+    """How large the take cache may grow, and who shares it.
 
     Attributes:
         max_bytes: Bytes above which the results least recently used are removed; what the running stage uses stays.
+        remote: Name of a DVC remote on whose store results are kept, too, for other machines; empty for none.
     """
 
     max_bytes: int = MISSING
+    remote: str = ""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from pipeline.config.engine import EngineConfig
 from pipeline.config.ranges import at_least, between
 from pipeline.config.train import TrainingConfig
 from pipeline.config.unknown import UnknownConfig
@@ -39,3 +40,4 @@ class CrossvalStage:
     training: TrainingConfig = MISSING
     unknown: UnknownConfig = MISSING
     crossval: CrossvalConfig = MISSING
+    engine: EngineConfig = MISSING

@@ -14,13 +14,15 @@ LOCAL, RAY = KINDS = ("local", "ray")
 
 @dataclass
 class EngineConfig:
-    """Where and how many at a time takes are computed. What only a cluster needs is left out of conf/engine/local.yaml.
+    """Where takes, and folds of cross-validation, are computed, and how many at a time.
+
+    What only a cluster needs is left out of conf/engine/local.yaml.
 
     Attributes:
         kind: `local` (threads of this process) or `ray` (processes of a Ray cluster).
-        num_workers: Takes computed at the same time; 0 means as many as there are processors.
+        num_workers: Takes computed at the same time, folds on a cluster alone; 0 means as many as there are processors.
         address: Of a running Ray cluster; empty to start one on this machine.
-        max_retries: Times that a take is begun again after its worker process has died.
+        max_retries: Times that a take or fold is begun again after its worker process has died.
     """
 
     kind: str = MISSING

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from omegaconf import MISSING
 
 from pipeline.config.crossval import CrossvalConfig
+from pipeline.config.engine import EngineConfig
 from pipeline.config.heads import check_heads
 from pipeline.config.train import TrainingConfig
 from pipeline.config.unknown import UnknownConfig
@@ -20,6 +21,7 @@ class MultiheadStage:
         training: How they are trained, as the first head is.
         unknown: What they answer when a picture shows none of their labels.
         crossval: How they are cross-validated.
+        engine: Where that is done.
     """
 
     scheme: str = MISSING
@@ -27,6 +29,7 @@ class MultiheadStage:
     training: TrainingConfig = MISSING
     unknown: UnknownConfig = MISSING
     crossval: CrossvalConfig = MISSING
+    engine: EngineConfig = MISSING
 
     def __post_init__(self) -> None:
         """Check names and kinds."""

@@ -1,6 +1,5 @@
 """Cross-validates heads by take: every take is scored by a head that has never seen it."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,15 +8,13 @@ import pandas as pd
 
 from pipeline.config.train import TrainingConfig
 from pipeline.config.unknown import KEEP_PERCENT
-from pipeline.heads.choosing import DEFAULT_STRENGTH
+from pipeline.heads.fold_heads import ALL, FoldSettings, FoldTraining
 from pipeline.heads.head_file import Head
-from pipeline.heads.training import fit_head, train_head
 from pipeline.heads.unknown import ask_without_a_label
 from pipeline.metrics.classification import Predictions
 from pipeline.metrics.intervals import intervals_of
 from pipeline.metrics.unknown import LABEL, NONE_TAKE, STRANGER, asked_table
-from pipeline.processes.progress import counted
-from pipeline.takes.assignment import place_of
+from pipeline.takes.engines import Engine, LocalEngine
 from pipeline.takes.folds import deal
 from pipeline.takes.rows import Rows
 
@@ -49,6 +46,7 @@ def cross_validate(
     title: str,
     keep_percent: float = KEEP_PERCENT,
     says_yes_or_no: bool = False,
+    engine: Engine | None = None,
 ) -> CrossValidated:
     """Hold each unit out once, train on the others as `train_head` does, and score it.
 
@@ -63,48 +61,38 @@ def cross_validate(
         title: For the progress bar.
         keep_percent: Of the labels' frames, at the threshold.
         says_yes_or_no: See `train_head`.
+        engine: Trains the heads of a fold; None does it here, one fold after the other, as one uses all processors.
+
+    Raises:
+        PipelineError: If a fold cannot be computed, which happens on other machines alone.
     """
     folds = deal(rows.units, np.unique(rows.unit_indices).tolist(), num_folds)
-    found: dict[int, list[Predictions]] = {percent: [] for percent in (*percents, 100)}
-    tested, asked, strengths = [], list[pd.DataFrame](), list[float]()
+    settings = FoldSettings(config, tuple(percents), keep_percent, says_yes_or_no, title)
+    found: dict[int, list[Predictions]] = {percent: [] for percent in (*percents, ALL)}
+    tested, asked, without = [], list[pd.DataFrame](), list[pd.DataFrame]()
     num_takes = dict.fromkeys(found, 0.0)
-    for fold in counted(folds, title, total=len(folds), unit="fold"):
-        is_held_out = rows.of_units(fold)
-        is_asked = is_held_out & rows.are_frames
+    for fold, heads in zip(folds, FoldTraining(rows, folds, settings).run(engine or LocalEngine(1)), strict=True):
+        is_asked = rows.of_units(fold) & rows.are_frames
         tested.append(np.flatnonzero(is_asked & rows.are_of_labels))
-        test, train = rows.only(is_asked & rows.are_of_labels), rows.only(~is_held_out)
-        trained = train_head(
-            train, config, title=f"{title}, head", keep_percent=keep_percent, says_yes_or_no=says_yes_or_no
-        )
-        strengths.append(trained.strength or DEFAULT_STRENGTH)
+        test = rows.only(is_asked & rows.are_of_labels)
         if rows.have_others:
-            asked.append(_asked(trained.head, rows.only(is_asked)))
-        for percent, parts in found.items():
-            chosen = _some_units(train, percent)
-            num_takes[percent] += sum(rows.units[index].label in rows.labels for index in chosen) / len(folds)
-            if percent == 100:
-                parts.append(predictions_of(trained.head, test))
-            elif trained.strength is not None:
-                some = train.only(train.of_units(chosen))
-                head = fit_head(some, trained.strength, class_balance=config.class_balance)
-                parts.append(predictions_of(head, test))
+            asked.append(_asked(heads.of_percent[ALL], rows.only(is_asked)))
+            without += ask_without_a_label(rows, fold, heads.without_label, keep_percent=keep_percent)
+        for percent, head in heads.of_percent.items():
+            found[percent].append(predictions_of(head, test))
+        for percent, number in heads.num_takes.items():
+            num_takes[percent] += number / len(folds)
     in_order = np.argsort(np.concatenate(tested))
     merged = {percent: _merged(parts).only(in_order) for percent, parts in found.items() if parts}
     steps = {round(num_takes[percent], 6): percent for percent in reversed(merged)}  # of equal ones the smallest share
-    steps[round(num_takes[100], 6)] = 100
+    steps[round(num_takes[ALL], 6)] = ALL
     learning = [
         row for percent in sorted(steps.values()) for row in _learning(percent, num_takes[percent], merged[percent])
     ]
-    if rows.have_others:
-        asked.append(
-            ask_without_a_label(
-                rows, folds, strengths, class_balance=config.class_balance, keep_percent=keep_percent, title=title
-            )
-        )
     return CrossValidated(
-        merged[100],
+        merged[ALL],
         pd.DataFrame(learning, columns=list(LEARNING_COLUMNS)),
-        pd.concat(asked, ignore_index=True) if asked else asked_table(),
+        pd.concat([*asked, *without], ignore_index=True) if asked else asked_table(),
     )
 
 
@@ -129,24 +117,6 @@ def _asked(head: Head, rows: Rows) -> pd.DataFrame:
         probability=head.probabilities(rows.features).max(1),
         threshold=head.threshold,
     )
-
-
-def _some_units(rows: Rows, percent: int) -> list[int]:
-    """Return a share of the units of each label, at least one of each, those with the lowest places.
-
-    What is none of the labels is there as a whole: it does not grow with what is filmed.
-    """
-    of_label: dict[str, list[int]] = {}
-    for index in np.unique(rows.unit_indices).tolist():
-        of_label.setdefault(rows.units[index].label, []).append(index)
-    chosen = []
-    for label, group in of_label.items():
-        if label not in rows.labels:
-            chosen += group
-            continue
-        ordered = sorted(group, key=lambda index: place_of(f"learning/{rows.units[index]}"))
-        chosen += ordered[: max(1, math.floor(percent * len(group) / 100 + 0.5))]
-    return sorted(chosen)
 
 
 def _learning(percent: int, num_takes: float, predictions: Predictions) -> list[tuple[object, ...]]:

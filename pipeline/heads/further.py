@@ -22,6 +22,7 @@ from pipeline.metrics.many import ManyPredictions
 from pipeline.metrics.predictions import COLUMNS
 from pipeline.metrics.unknown import figures_of
 from pipeline.takes.answers import Answers
+from pipeline.takes.engines import Engine
 from pipeline.takes.lookalikes import without_lookalikes
 from pipeline.takes.rows import Rows
 from pipeline.takes.splits import TEST, TRAIN
@@ -56,7 +57,9 @@ class FurtherHead:
     score: HeadScore
 
 
-def train_further(rows: Rows, kind: str, answers: Answers, settings: Settings, *, title: str) -> FurtherHead:
+def train_further(
+    rows: Rows, kind: str, answers: Answers, settings: Settings, *, title: str, engine: Engine
+) -> FurtherHead:
     """Train a head and cross-validate it.
 
     Args:
@@ -65,33 +68,36 @@ def train_further(rows: Rows, kind: str, answers: Answers, settings: Settings, *
         answers: The labels of each take.
         settings: How.
         title: For the progress bar.
+        engine: Trains the heads of cross-validation's folds.
 
     Raises:
         InputError: If a label has no frame to train on.
     """
     if kind == ONE:
-        return _of_one(relabelled(rows, answers), settings, title)
+        return _of_one(relabelled(rows, answers), settings, title, engine)
     labels = sorted({label for found in answers.values() for label in found})
     rows_of = {label: yes_or_no(rows, answers, label) for label in labels}
     for label, of_label in rows_of.items():
         _refuse_few_takes(of_label, (YES,), settings.training.mode, of=f" of `{label}`")
-    return _of_many(rows_of, answers, settings, title)
+    return _of_many(rows_of, answers, settings, title, engine)
 
 
-def _of_one(rows: Rows, settings: Settings, title: str) -> FurtherHead:
+def _of_one(rows: Rows, settings: Settings, title: str, engine: Engine) -> FurtherHead:
     _refuse_few_takes(rows, rows.labels, settings.training.mode)
     kept, lookalikes = without_lookalikes(rows)
     held_out, final = _trained(kept, settings, title)
     if settings.training.mode != HEAD:
         return FurtherHead(held_out, final, pd.DataFrame(columns=list(COLUMNS)), HeadScore({}, {}))
-    predictions, asked = _cross_validated(kept, settings, title)
+    predictions, asked = _cross_validated(kept, settings, title, engine)
     score = HeadScore.of(predictions, num_bins=settings.crossval.num_calibration_bins)
     if len(asked):
         score.figures["unknown"] = figures_of(asked) | {"lookalikes": {one.take: one.label for one in lookalikes}}
     return FurtherHead(held_out, final, predictions.table(), score)
 
 
-def _of_many(rows_of: Mapping[str, Rows], answers: Answers, settings: Settings, title: str) -> FurtherHead:
+def _of_many(
+    rows_of: Mapping[str, Rows], answers: Answers, settings: Settings, title: str, engine: Engine
+) -> FurtherHead:
     """Train a yes-or-no head for each label, and put them side by side.
 
     A softmax over two logits is the sigmoid of their difference.
@@ -101,10 +107,11 @@ def _of_many(rows_of: Mapping[str, Rows], answers: Answers, settings: Settings, 
     held_out, final = (side_by_side(labels, heads) for heads in zip(*pairs, strict=True))
     if settings.training.mode != HEAD:
         return FurtherHead(held_out, final, pd.DataFrame(columns=list(COLUMNS)), HeadScore({}, {}))
-    found = {
-        label: _cross_validated(rows, settings, f"{title} {label}", says_yes_or_no=True)[0]
-        for label, rows in rows_of.items()
-    }
+    with engine.session():
+        found = {
+            label: _cross_validated(rows, settings, f"{title} {label}", engine, says_yes_or_no=True)[0]
+            for label, rows in rows_of.items()
+        }
     predictions = ManyPredictions.of(found, set(answers))
     score = HeadScore.of(predictions, num_bins=settings.crossval.num_calibration_bins)
     return FurtherHead(held_out, final, predictions.table(), score)
@@ -147,7 +154,7 @@ def _refuse_few_takes(rows: Rows, labels: Sequence[str], mode: str, *, of: str =
 
 
 def _cross_validated(
-    rows: Rows, settings: Settings, title: str, *, says_yes_or_no: bool = False
+    rows: Rows, settings: Settings, title: str, engine: Engine, *, says_yes_or_no: bool = False
 ) -> tuple[Predictions, pd.DataFrame]:
     found = cross_validate(
         rows,
@@ -157,5 +164,6 @@ def _cross_validated(
         title=title,
         keep_percent=settings.unknown.keep_percent,
         says_yes_or_no=says_yes_or_no,
+        engine=engine,
     )
     return found.predictions, found.asked

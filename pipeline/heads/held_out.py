@@ -1,5 +1,6 @@
 """Frames that were held out, and what a model says about them from their pixels on."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -8,13 +9,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.files import layout
+from pipeline.config.evaluate import ARM64
+from pipeline.files import layout, sha256_of_bytes
 from pipeline.heads.classifier import classifier
 from pipeline.heads.head_file import read_further_heads, read_head
 from pipeline.images.codec import decode_jpeg
+from pipeline.keys.key import key_of
+from pipeline.keys.processor import PROCESSOR, processor_features
 from pipeline.litert.metadata import Output, read_outputs
 from pipeline.litert.runtimes import classify, open_classifier
 from pipeline.metrics.classification import Predictions
+from pipeline.takes.cache import TakeCache
 from pipeline.takes.splits import TEST, Take
 from pipeline.takes.tables import ROWS_PER_GROUP, read_parquet, read_rows_at
 
@@ -110,6 +115,49 @@ def ask(content: bytes, frames: list[HeldOutFrame], resize: str, runtime: str, *
     pictures = [map(_decoded, [frame]) for frame in frames]  # each is read and decoded when its turn comes
     open_one = partial(open_classifier, content, runtime=runtime, resize=resize)
     return Answers(read_outputs(content), np.concatenate(classify(pictures, open_one, title=title, unit="frame")))
+
+
+def ask_once(
+    content: bytes, frames: list[HeldOutFrame], resize: str, runtime: str, *, title: str, cache: TakeCache
+) -> Answers:
+    """Run a model on frames as `ask` does, unless the take cache holds what it says about these very frames.
+
+    Every scheme is compared with float32 on the same frames: so float32 runs once, not once for each.
+
+    Args:
+        content: See `ask`, as for all that follows.
+        frames: At least one.
+        resize: How a frame is scaled.
+        runtime: `arm64` is asked each time: a key does not hold which Debian packages it runs on.
+        title: For the progress bar.
+        cache: Where answers are looked up, and kept.
+
+    Raises:
+        PipelineError: See `ask`; or if the take cache cannot be written.
+    """
+    if runtime == ARM64:
+        return ask(content, frames, resize, runtime, title=title)
+    depends_on = {
+        "model": sha256_of_bytes(content),
+        "frames": _hash_of(frames),
+        "resize": resize,
+        "runtime": runtime,
+        PROCESSOR: processor_features(),
+    }
+    key = key_of(ask, depends_on)
+    if (kept := cache.get(key)) is not None:
+        return Answers(read_outputs(content), np.frombuffer(kept, np.float32).reshape(len(frames), -1))
+    answers = ask(content, frames, resize, runtime, title=title)
+    cache.put(key, answers.probabilities.astype(np.float32).tobytes())
+    return answers
+
+
+def _hash_of(frames: Sequence[HeldOutFrame]) -> str:
+    """Return the hash of what the frames show, in their order."""
+    digest = hashlib.sha256()
+    for frame in frames:
+        digest.update(hashlib.sha256(frame.image).digest())
+    return digest.hexdigest()
 
 
 def predict(content: bytes, frames: list[HeldOutFrame], resize: str, runtime: str, *, title: str) -> Predictions:

@@ -3,6 +3,8 @@
 An entry's key is the hash of everything that its content depends on. A result can therefore never depend on whether it
 was found here: a missing or damaged entry is computed again, and any entry may be removed at any time.
 
+With `remote` in conf/cache.yaml, machines share entries (see `remote_store`).
+
 `viewfinder cache` tells how large the cache is, and makes room in it.
 """
 
@@ -10,11 +12,14 @@ import contextlib
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -22,12 +27,15 @@ from pipeline.config.cache import cache_config
 from pipeline.errors import PipelineError
 from pipeline.files import chunks_of, write_chunks
 from pipeline.files.main_project import main_project
+from pipeline.files.os_errors import telling_full_disk
+from pipeline.takes.remote_store import RemoteStore, remote_store
 
 CACHE_VARIABLE = "VIEWFINDER_CACHE"
 
 _FOLDER = Path(".cache/takes")
 _DIGEST_BYTES = 32
 _KEY, _KEY_FOLDER = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{2}")
+_NUM_FETCHED_AT_ONCE = 8
 _TEMPORARY_SECONDS = 24 * 3600  # a temporary file this old belongs to a process that was killed
 
 
@@ -42,12 +50,17 @@ class Contents:
 
 
 class TakeCache:
-    """A folder of entries, each behind the SHA-256 of its key and content. Safe for several processes at once."""
+    """A folder of entries, each behind the SHA-256 of its key and content. Safe for several processes at once.
 
-    def __init__(self, folder: Path, max_bytes: int = sys.maxsize) -> None:
-        """Keep where the cache lies and how large it may be after `make_room`."""
+    Other machines may share them: what is not here is looked for on a remote store, and what is put here goes there.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int = sys.maxsize, store: RemoteStore | None = None) -> None:
+        """Keep where the cache lies, how large it may be after `make_room`, and whom entries are shared with."""
         self.folder = folder
         self.max_bytes = max_bytes
+        self._store = store
+        self._sought = set[str]()  # on the store, once each
 
     def path_of(self, key: str) -> Path:
         """Return where an entry lies or would lie."""
@@ -55,6 +68,7 @@ class TakeCache:
 
     def get(self, key: str) -> bytes | None:
         """Return an entry's content, or None if there is none or it is damaged (then it is removed)."""
+        self.fetch([key])
         path = self.path_of(key)
         try:
             entry = path.read_bytes()
@@ -79,6 +93,32 @@ class TakeCache:
         """
         self._put(key, [_digest(key, [content]), content], _DIGEST_BYTES + len(content))
 
+    def fetch(self, keys: Iterable[str]) -> None:
+        """Bring entries that others have put on the remote store, several at the same time; those that are not there.
+
+        Whether they are whole is found out by whoever reads them.
+
+        Raises:
+            PipelineError: If DVC does not know the remote; if the disk is full or the folder cannot be written.
+        """
+        if not self._store:
+            return
+        sought = [key for key in keys if key not in self._sought and not self.path_of(key).exists()]
+        self._sought.update(sought)
+        with ThreadPoolExecutor(_NUM_FETCHED_AT_ONCE) as executor:
+            list(executor.map(partial(self._fetch, self._store), sought))
+
+    def _fetch(self, store: RemoteStore, key: str) -> None:
+        path = self.path_of(key)
+        temporary = path.with_name(f".{key}.{secrets.token_hex(8)}")
+        with self._telling_what_is_wrong(), telling_full_disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                if store.get_file(key, temporary):
+                    temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
     def get_file(self, key: str, target: Path) -> bool:
         """Copy an entry's content to a file, chunk by chunk; missing folders are made.
 
@@ -89,6 +129,7 @@ class TakeCache:
         Returns:
             Whether the entry was there, whole.
         """
+        self.fetch([key])
         path, digest = self.path_of(key), hashlib.sha256(key.encode())
         try:
             with path.open("rb") as file:
@@ -120,10 +161,17 @@ class TakeCache:
 
     def _put(self, key: str, chunks: Iterable[bytes], num_bytes: int) -> None:
         path = self.path_of(key)
-        try:
+        with self._telling_what_is_wrong():
             if path.parent.is_file():
                 _remove(path.parent)
             write_chunks(path, chunks, num_bytes)
+        if self._store:
+            self._store.put_file(key, path)
+
+    @contextlib.contextmanager
+    def _telling_what_is_wrong(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise PipelineError(
                 found=f"the take cache {self.folder} cannot be written ({error.strerror})",
@@ -181,7 +229,8 @@ def project_cache() -> TakeCache:
     Raises:
         PipelineError: If conf/cache.yaml does not hold what it should.
     """
-    return TakeCache(cache_folder(), cache_config().max_bytes)
+    config = cache_config()
+    return TakeCache(cache_folder(), config.max_bytes, remote_store(config.remote) if config.remote else None)
 
 
 def _digest(key: str, chunks: Iterable[bytes]) -> bytes:

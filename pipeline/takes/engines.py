@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -24,6 +25,9 @@ class Engine(Protocol):
         are begun ahead of the caller. Closing the iterator gives up all the others without waiting for them.
         """
 
+    def session(self) -> AbstractContextManager[None]:
+        """Keep what it needs to run, such as a connection, from one run to the next."""
+
 
 class LocalEngine:
     """Computes takes in threads of this process: some each lead a take, as many others work on frames for them."""
@@ -31,6 +35,10 @@ class LocalEngine:
     def __init__(self, num_workers: int) -> None:
         """Keep how many takes, and how many frames, are computed at the same time, at least 1."""
         self._num_workers = num_workers
+
+    def session(self) -> AbstractContextManager[None]:
+        """See `Engine.session`: threads need nothing."""
+        return nullcontext()
 
     def run(self, jobs: Iterable[TakeJob], folder: Path) -> Generator[Outcome, None, None]:
         """See `Engine.run`. A thread amid a take cannot be stopped: whoever is in a hurry must end the process."""
@@ -50,8 +58,13 @@ class LocalEngine:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-def engine_of(config: EngineConfig) -> Engine:
+def engine_of(config: EngineConfig, *, at_once_here: int | None = None) -> Engine:
     """Return the engine that a configuration describes.
+
+    Args:
+        config: Where to compute.
+        at_once_here: How many jobs this process works on at the same time, if it does; None for what the configuration
+            says.
 
     Raises:
         MissingPackageError: If it is Ray and Ray is not installed.
@@ -60,7 +73,7 @@ def engine_of(config: EngineConfig) -> Engine:
         from pipeline.takes.ray_engine import RayEngine  # noqa: PLC0415 - an optional package
 
         return RayEngine(config)
-    return LocalEngine(config.num_workers or num_workers())
+    return LocalEngine(at_once_here or config.num_workers or num_workers())
 
 
 def _result(future: Future[None]) -> PipelineError | None:

@@ -1,4 +1,4 @@
-"""One take to make from one take."""
+"""One take to make from one take, or another table that can be made by itself."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,10 +15,12 @@ from pipeline.takes.tables import write_parquet
 
 @dataclass(frozen=True)
 class TakeJob:
-    """One take to make from one take. An engine may send it to another process, so all of it can be pickled.
+    """One take to make from one take, or the heads of a fold to make from all.
+
+    An engine may send it to another process, so all of it can be pickled.
 
     Attributes:
-        name: What people know it by, "<label>/<take>".
+        name: What people know it by, "<label>/<take>" if it is a take.
         output: File to write, relative to the stage's output folder.
         key: Hash of all that the result depends on.
         compute: Computes the result, group of rows by group of rows while it is read; a `functools.partial` of a

@@ -1,10 +1,10 @@
-"""Computes takes in processes of a Ray cluster: one that runs already, or one started here that ends with the stage.
+"""Computes takes and folds in processes of a Ray cluster: one that runs already, or one that the stage starts and ends.
 
 The work travels; machines share no folder. What a take is made from goes through Ray's object store to a temporary
 folder of the worker, its result comes back as bytes, and only the stage's own process writes anything that lasts. What
-takes share, as the backbone, goes to each machine once. The code is what this process runs: Ray's runtime environment
-brings it along. The libraries must be there, and a worker that has others, or another kind of processor where that
-matters, refuses: its bytes would be kept under a key that says otherwise.
+takes share, as the backbone, and what folds share, goes to each machine once. The code is what this process runs: Ray's
+runtime environment brings it along. The libraries must be there, and a worker that has others, or another kind of
+processor where that matters, refuses: its bytes would be kept under a key that says otherwise.
 """
 
 import contextlib
@@ -67,9 +67,26 @@ class RayEngine:
         Raises:
             PipelineError: If there is no cluster at the address, or one of its machines would compute other bytes.
         """
+        with self.session():
+            yield from self._run(jobs, folder)
+
+    @contextlib.contextmanager
+    def session(self) -> Generator[None, None, None]:
+        """Be connected to the cluster meanwhile.
+
+        Raises:
+            PipelineError: See `run`.
+        """
         is_ours = not ray.is_initialized()
         if is_ours:
             _connect(self._config)
+        try:
+            yield
+        finally:
+            if is_ours:
+                ray.shutdown()
+
+    def _run(self, jobs: Iterable[TakeJob], folder: Path) -> Generator[Outcome, None, None]:
         compute = ray.remote(num_cpus=1, max_retries=self._config.max_retries)(compute_sent)
         num_at_once = self._config.num_workers or int(ray.cluster_resources().get("CPU", 1))
         waiting, begun, store = iter(jobs), dict[Any, TakeJob](), _Store()
@@ -87,8 +104,6 @@ class RayEngine:
         finally:
             for reference in begun:
                 ray.cancel(reference, force=True)
-            if is_ours:
-                ray.shutdown()
 
     def _result(self, reference: Any, job: TakeJob, folder: Path) -> PipelineError | None:
         """Give a result its place, or tell what is wrong with its take.
@@ -103,7 +118,7 @@ class RayEngine:
             return PipelineError(
                 found=f"{job.name}: its worker process died {self._config.max_retries + 1} times "
                 f"({type(error).__name__})",
-                expected="a worker process that lives until the take is done",
+                expected="a worker process that lives until its work is done",
                 remedy="lower num_workers in conf/engine/ if memory ran out, see Ray's logs, or set `engine: local`",
             )
         if isinstance(outcome, (FullDiskError, ConfigurationError)):

@@ -4,9 +4,11 @@ A unit is what is held out as a whole: a take, or a block of a take that is cut.
 they never face each other across a fold.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,14 @@ class Rows:
             self.labels,
             self.units,
         )
+
+    def sha256(self) -> str:
+        """Return the hash of all that they hold, as 64 hexadecimal digits."""
+        told = json.dumps([self.labels, [asdict(unit) for unit in self.units]])
+        digest = hashlib.sha256("\n".join([told, *self.frame_ids]).encode())
+        for array in (self.features, self.label_indices, self.unit_indices, self.copies):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def of_units(self, chosen: Sequence[int]) -> npt.NDArray[np.bool_]:
         """Tell which rows belong to some units, bool [num_rows]."""

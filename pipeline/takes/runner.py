@@ -51,6 +51,7 @@ def _fill_from_caches(
     staging: Path, jobs: Sequence[TakeJob], cache: TakeCache, folder: Path, keys: Path | None
 ) -> list[TakeJob]:
     """Copy what the take cache or DVC's cache has into `staging`, to become `folder`; return the jobs that are left."""
+    cache.fetch(job.key for job in jobs)
     missing = [job for job in jobs if not cache.get_file(job.key, staging / job.output)]
     if not missing or not keys:
         return missing
