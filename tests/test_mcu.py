@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.special import softmax
 
+from pipeline.config.gate import MicroLimits
 from pipeline.errors import ConfigurationError, InputError, LimitError, MissingPackageError, ModelError
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.heads.head_file import Head, read_head, to_bytes
@@ -42,7 +43,7 @@ from pipeline.shipping.self_test import candidates_of, choose_self_test
 from pipeline.takes.splits import NONE
 from pipeline.tools import mcu as tool
 from pipeline.tools.cli import viewfinder
-from pipeline.tools.mcu import FOLDER, Limits, mcu
+from pipeline.tools.mcu import FOLDER, mcu
 from tests import tiny_models, tiny_project
 from tests.conftest import PROJECT
 from tests.test_deploy import deploy_tiny
@@ -416,7 +417,7 @@ def test_the_score_is_that_of_the_head_that_has_not_seen_the_test_takes(project)
     test = json.loads(done.stdout)["test"]
     assert (test["num_frames"], test["is_shipped_head"]) == (7, False)
     assert test["agreement_with_phones"] > 0.8  # the int8 model with the same head
-    shipped = mcu(Limits(), 7)["test"]
+    shipped = mcu(MicroLimits(), 7)["test"]
     assert test == shipped
     assert "a head that has not seen the test takes" in tool.table(json.loads(done.stdout))
 
@@ -425,7 +426,7 @@ def test_the_score_is_that_of_the_head_that_has_not_seen_the_test_takes(project)
 def test_a_head_without_none_needs_no_slice_and_names_always(project):
     for path in (layout.head("int8"), layout.held_out_head("int8")):
         write_head(path, num_outputs=2, threshold=None)
-    measured = mcu(Limits(), None)
+    measured = mcu(MicroLimits(), None)
     assert measured["threshold"] is None
     assert "SLICE" not in measured["operators"]
     header = (FOLDER / "model.h").read_text(encoding="utf-8")
@@ -435,7 +436,7 @@ def test_a_head_without_none_needs_no_slice_and_names_always(project):
 
 @needs_tflm
 def test_a_limit_that_is_broken_leaves_what_was_there(project):
-    mcu(Limits(), 1)
+    mcu(MicroLimits(), 1)
     before = {path.name: path.read_bytes() for path in FOLDER.iterdir()}
     write_head(layout.head("int8"), num_outputs=2, threshold=None)
     arguments = ["mcu", "--max-flash-bytes", "100", "--max-arena-bytes", "1000"]
@@ -445,9 +446,19 @@ def test_a_limit_that_is_broken_leaves_what_was_there(project):
     assert "at most 100 (--max-flash-bytes) and at most 1,000 (--max-arena-bytes)" in done.stderr
     assert {path.name: path.read_bytes() for path in FOLDER.iterdir()} == before
     found = Footprint(100, 1000, 5)
-    Limits(100, 1000).refuse(found)
+    tool.refuse(found, MicroLimits(100, 1000), MicroLimits())
     with pytest.raises(LimitError, match="1,000 bytes of arena"):
-        Limits(100, 999).refuse(found)
+        tool.refuse(found, MicroLimits(100, 999), MicroLimits())
+
+
+@needs_tflm
+def test_the_limits_of_the_gate_hold_unless_an_option_says_otherwise(project):
+    write_params(gate={"max_arena_bytes": 1000})
+    with pytest.raises(LimitError, match=r"bytes of arena\n  expected: at most 1,000 \(gate.max_arena_bytes in params"):
+        mcu(MicroLimits(), 1)
+    assert not FOLDER.exists()
+    done = CliRunner().invoke(viewfinder, ["mcu", "--max-arena-bytes", "1000000", "--frames", "1"])
+    assert done.exit_code == 0, done.stderr
 
 
 def test_a_project_without_int8_is_told_so(project):
@@ -455,14 +466,14 @@ def test_a_project_without_int8_is_told_so(project):
     with pytest.raises(
         ConfigurationError, match=r"`quantization: \['float32'\]` in params.yaml(.|\n)*add int8 to the list"
     ):
-        mcu(Limits(), None)
+        mcu(MicroLimits(), None)
     write_params()
     layout.backbone("int8").unlink()
     with pytest.raises(InputError, match=r"no models/backbone/int8.tflite: the scheme int8 was not made"):
-        mcu(Limits(), None)
+        mcu(MicroLimits(), None)
     shutil.rmtree(layout.DEPLOYED)
     with pytest.raises(InputError, match=r"no models/deployed/manifest.json, beside which the golden pictures lie"):
-        mcu(Limits(), None)
+        mcu(MicroLimits(), None)
     assert not FOLDER.exists()
 
 
@@ -471,7 +482,7 @@ def test_settings_that_were_edited_since_the_run_are_refused(project):
     with pytest.raises(
         ConfigurationError, match=r"`resize: crop` in params.yaml, and models/deployed/ was made with str"
     ):
-        mcu(Limits(), None)
+        mcu(MicroLimits(), None)
 
 
 def test_files_of_two_runs_are_refused(project):
@@ -480,14 +491,14 @@ def test_files_of_two_runs_are_refused(project):
     with pytest.raises(
         ModelError, match=r"backbone, head and bottlenecks of int8 have 5, 12 features(.|\n)*files of one run"
     ):
-        mcu(Limits(), None)
+        mcu(MicroLimits(), None)
 
 
 @needs_tflm
 def test_nothing_to_score_on_is_an_error(project, monkeypatch):
     monkeypatch.setattr(tool, "held_out_frames", lambda _: iter(()))
     with pytest.raises(InputError, match="nothing to score the microcontroller's model on"):
-        mcu(Limits(), None)
+        mcu(MicroLimits(), None)
     assert not FOLDER.exists()
 
 
@@ -505,7 +516,7 @@ needs_checkout = pytest.mark.skipif("TFLM" not in os.environ, reason="TFLM names
 @pytest.mark.slow
 @needs_checkout
 def test_the_example_runs_in_tflm(project):
-    mcu(Limits(), 1)
+    mcu(MicroLimits(), 1)
     arguments = ["make", "-C", str(FOLDER), f"TFLM={os.environ['TFLM']}", "run"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -518,7 +529,7 @@ def test_the_example_runs_in_tflm(project):
     not (shutil.which("arm-none-eabi-g++") and shutil.which("qemu-system-arm")), reason="no compiler or emulator here"
 )
 def test_the_docs_commands_run_the_example_on_an_emulated_cortex_m55(project):
-    mcu(Limits(), 1)
+    mcu(MicroLimits(), 1)
     (project / "examples").symlink_to(PROJECT / "examples")
     (block,) = [text for text in re.findall(r"```bash\n(.*?)```", DOCS, re.DOTALL) if "qemu-system-arm" in text]
     commands = "".join(line for line in block.splitlines(keepends=True) if not line.startswith("apt-get"))

@@ -28,10 +28,11 @@ from pipeline.choosing.architectures import names_of
 from pipeline.choosing.duration import Past, estimated
 from pipeline.choosing.experiments import set_param
 from pipeline.choosing.inputs import fingerprint
-from pipeline.choosing.reward import choose, reward, sentence
+from pipeline.choosing.reward import choose, fitting, reward, sentence
 from pipeline.choosing.workshop import Outcome, Workshop
 from pipeline.config.application import answer_ctrl_c_by_an_exception
 from pipeline.config.choose import exponents_of_project, targets_of_project
+from pipeline.config.gate import MicroLimits
 from pipeline.config.sweep import SearchConfig, search_config
 from pipeline.config.train import HEAD
 from pipeline.errors import ConfigurationError, InputError, PipelineError
@@ -40,8 +41,8 @@ from pipeline.keys.key import hash_of
 from pipeline.metrics.candidates import MIB, Candidate, as_edit, front
 from pipeline.pictures.tradeoff import tradeoff
 from pipeline.takes.splits import TRAIN, VALIDATION, read_takes
-from pipeline.tools.results import params_of_project, read_metrics
-from pipeline.tools.sweep import budgets, check_all
+from pipeline.tools.results import gate_of, params_of_project, read_metrics
+from pipeline.tools.sweep import MICRO_COLUMNS, budgets, check_all, micro_cells, told_micro
 from pipeline.tools.tables import text_table
 
 FOLDER = Path("plots/search")
@@ -77,6 +78,19 @@ class Settings:
         return f"{self.backbone} {self.scheme}"
 
 
+@dataclass(frozen=True)
+class Costs:
+    """What models cost, by backbone and scheme.
+
+    Attributes:
+        latencies_ms: From one sitting; those that trials saw come from different times.
+        micro: What each takes on a microcontroller, as far as there are limits on it.
+    """
+
+    latencies_ms: Mapping[tuple[str, str], float]
+    micro: Mapping[tuple[str, str], Mapping[str, int]]
+
+
 def search(config: SearchConfig) -> None:
     """Run the trials that the study lacks, then write and print what was found.
 
@@ -95,8 +109,10 @@ def search(config: SearchConfig) -> None:
         shop = Workshop(STUDIES.parent / inputs[:_NUM_DIGITS], params["resize"], Path.cwd())
         run_trials(study, config, shop, params["training"])
     models = dict.fromkeys(_model_of(trial) for trial in finished(study))
+    limits = gate_of(params).micro
+    costs = {model: shop.micro_costs(*model, limits) for model in models}
     num_takes = sum(take.has_part(TRAIN, VALIDATION) for take in read_takes(layout.SPLITS))
-    tell(study, params, shop.latencies(models), num_takes)
+    tell(study, params, Costs(shop.latencies(models), costs), num_takes)
 
 
 def make_frames() -> None:
@@ -218,19 +234,18 @@ def failed(study: optuna.Study) -> list[FrozenTrial]:
     ]
 
 
-def tell(
-    study: optuna.Study, params: Mapping[str, Any], latencies_ms: Mapping[tuple[str, str], float], num_takes: int
-) -> None:
+def tell(study: optuna.Study, params: Mapping[str, Any], costs: Costs, num_takes: int) -> None:
     """Write table and picture, print the best trials and the choice.
 
     Args:
         study: With its trials.
         params: What params.yaml holds.
-        latencies_ms: By backbone and scheme, from one sitting; those that trials saw come from different times.
+        costs: Of all models that were tried.
         num_takes: Takes that the trials were compared on, each held out once.
 
     Raises:
         InputError: If no trial has finished.
+        LimitError: If no model fits into the microcontroller that `gate` has limits of; the table is written first.
     """
     trials = finished(study)
     if not trials:
@@ -239,20 +254,22 @@ def tell(
             expected="at least one",
             remedy=f"mend what the messages say, and remove {STUDIES} to begin anew",
         )
-    targets, exponents = targets_of_project(), exponents_of_project()
-    candidates = [_candidate(trial, params, latencies_ms[_model_of(trial)]) for trial in trials]
-    on_front = front(candidates)
-    choice = choose(candidates, targets, exponents)
+    targets, exponents, limits = targets_of_project(), exponents_of_project(), gate_of(params).micro
+    candidates = [_candidate(trial, params, costs) for trial in trials]
+    on_front = front([one for one in candidates if limits.keep(one.micro_costs)])
     rewards = [reward(one, targets, exponents) for one in candidates]
     rows = [
         {"trial": trial.number + 1, **trial.user_attrs[_SETTINGS], **trial.user_attrs[_OUTCOME]}
         | {"latency_ms": one.latency_ms, "is_on_front": one in on_front, "reward": value}
+        | {cost: one.micro_costs.get(cost) for cost in limits.by_cost()}
         | {"seconds": trial.user_attrs[_SECONDS]}
         for trial, one, value in zip(trials, candidates, rewards, strict=True)
     ]
     table = pd.DataFrame(rows).rename(columns={"latency_ms": "latency_ms_p50"})
     table = table.sort_values(["reward", "latency_ms_p50"], ascending=[False, True], kind="stable")
     write_text(FOLDER / "table.csv", table.to_csv(index=False, lineterminator="\n"))
+    fit = fitting(candidates, limits, f"{FOLDER}/table.csv")
+    choice = choose(fit, targets, exponents)
     picture = tradeoff(
         candidates,
         chosen=choice.candidate,
@@ -271,9 +288,10 @@ def tell(
                 "takes that are not for testing",
                 "latency: median of one picture in LiteRT on this machine, not of a phone; one sitting",
                 "",
-                _text(table.head(_MAX_ROWS)),
+                _text(table.head(_MAX_ROWS), limits),
                 "",
-                *(f"Best with {text}" for text in budgets(candidates, targets)),
+                *([told_micro(len(fit), len(candidates), limits)] if limits else []),
+                *(f"Best with {text}" for text in budgets(fit, targets)),
                 "Chosen: " + sentence(choice, targets),
                 "The best of many looks better than it is, the more so the fewer takes: the run that follows tells.",
                 *_to_make_real(choice.candidate.settings, params),
@@ -307,20 +325,28 @@ def _model_of(trial: FrozenTrial) -> tuple[str, str]:
     return settings.backbone, settings.scheme
 
 
-def _candidate(trial: FrozenTrial, params: Mapping[str, Any], latency_ms: float) -> Candidate:
+def _candidate(trial: FrozenTrial, params: Mapping[str, Any], costs: Costs) -> Candidate:
     settings, found = Settings(**trial.user_attrs[_SETTINGS]), Outcome(**trial.user_attrs[_OUTCOME])
     name = f"{settings.backbone} {settings.scheme} (trial {trial.number + 1})"
     return Candidate(
-        name, found.accuracy, latency_ms, found.size_bytes, settings.of_params(params), found.standard_error
+        name,
+        found.accuracy,
+        costs.latencies_ms[_model_of(trial)],
+        found.size_bytes,
+        settings.of_params(params),
+        found.standard_error,
+        costs.micro.get(_model_of(trial), {}),
     )
 
 
-def _text(table: pd.DataFrame) -> str:
-    columns = ["trial", "backbone", "scheme", "accuracy", "size", "latency p50", "reward", "front"]
-    return text_table(columns, [_cells(row) for row in table.to_dict("records")])
+def _text(table: pd.DataFrame, limits: MicroLimits) -> str:
+    columns = ["trial", "backbone", "scheme", "accuracy", "size", "latency p50"]
+    columns += [*(MICRO_COLUMNS[cost] for cost in limits.by_cost()), "reward", "front"]
+    return text_table(columns, [_cells(row, limits) for row in table.to_dict("records")])
 
 
-def _cells(row: Mapping[Hashable, Any]) -> list[str]:
+def _cells(row: Mapping[Hashable, Any], limits: MicroLimits) -> list[str]:
+    known = {cost: int(row[cost]) for cost in limits.by_cost() if not pd.isna(row[cost])}
     return [
         str(row["trial"]),
         row["backbone"],
@@ -328,6 +354,7 @@ def _cells(row: Mapping[Hashable, Any]) -> list[str]:
         f"{row['accuracy']:.3f} ± {row['standard_error']:.3f}",
         f"{row['size_bytes'] / MIB:.2f} MiB",
         f"{row['latency_ms_p50']:.1f} ms",
+        *micro_cells(known, limits),
         f"{row['reward']:.3f}",
         "*" if row["is_on_front"] else "",
     ]

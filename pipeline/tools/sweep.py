@@ -21,16 +21,18 @@ from pipeline.choosing.architectures import input_pixels_of, names_of, num_multi
 from pipeline.choosing.experiments import Experiment, file_of, metrics_of, run
 from pipeline.choosing.inputs import fingerprint, refuse_what_git_does_not_know
 from pipeline.choosing.latency import latencies_ms
-from pipeline.choosing.reward import Choice, best_within, choose, reward, sentence
+from pipeline.choosing.reward import Choice, best_within, choose, fitting, reward, sentence
 from pipeline.config.application import answer_ctrl_c_by_an_exception, print_error
 from pipeline.config.choose import Exponents, Targets, exponents_of_project, targets_of_project
+from pipeline.config.gate import MicroLimits
 from pipeline.config.sweep import SweepConfig, sweep_config
 from pipeline.errors import PipelineError, combine
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.keys.key import hash_of
+from pipeline.litert.micro_costs import micro_costs
 from pipeline.metrics.candidates import MIB, Candidate, as_edit, front
 from pipeline.pictures.tradeoff import tradeoff
-from pipeline.tools.results import params_of_project
+from pipeline.tools.results import gate_of, params_of_project
 from pipeline.tools.tables import text_table
 
 FOLDER = Path("plots/sweep")
@@ -40,6 +42,7 @@ LATENCIES = Path(".cache/sweep/latency_ms.json")
 # it, and fails where they are named in dvc.lock and not in the cache, as in a fresh clone.
 TARGET = "report"
 
+MICRO_COLUMNS = {"flash_bytes": "flash, bytes", "arena_bytes": "arena, bytes"}
 _NUM_DIGITS = 8  # of the fingerprint in an experiment's name
 _LATENCY = (
     "latency: median of one picture in LiteRT on {num_threads} thread(s) of this machine, not of a phone; one sitting"
@@ -50,7 +53,8 @@ _LATENCY = (
 class Row:
     """One model of the table. Units are in the names; accuracies are shares of test frames and takes, 0..1.
 
-    All is from metrics/ of its experiment, but for the latency (see pipeline.choosing.latency).
+    All is from metrics/ of its experiment, but for the latency (see pipeline.choosing.latency) and for what the model
+    takes on a microcontroller, which is measured if `gate` has a limit on it.
     """
 
     backbone: str
@@ -69,6 +73,8 @@ class Row:
     num_test_frames: int
     num_test_takes: int
     experiment: str
+    flash_bytes: int | None
+    arena_bytes: int | None
 
 
 def sweep(config: SweepConfig, *, as_json: bool = False) -> None:
@@ -87,9 +93,10 @@ def sweep(config: SweepConfig, *, as_json: bool = False) -> None:
     check_all(tried, config.quantization, params)
     experiments = experiments_of(tried, config.quantization, params)
     errors = run_missing(list(experiments.values()))
-    rows = rows_of(experiments, config.quantization)
+    limits = gate_of(params).micro
+    rows = rows_of(experiments, config.quantization, limits)
     if rows:
-        tell(rows, as_json=as_json)
+        tell(rows, limits, as_json=as_json)
     if errors:
         raise combine(errors, "experiments")
 
@@ -134,7 +141,7 @@ def run_missing(experiments: Sequence[Experiment]) -> list[PipelineError]:
     return errors
 
 
-def rows_of(experiments: Mapping[str, Experiment], schemes: Sequence[str]) -> list[Row]:
+def rows_of(experiments: Mapping[str, Experiment], schemes: Sequence[str], limits: MicroLimits) -> list[Row]:
     """Return a row for each architecture and scheme that there are metrics of, the most accurate first."""
     metrics = metrics_of([experiment.name for experiment in experiments.values()])
     found = [
@@ -147,11 +154,20 @@ def rows_of(experiments: Mapping[str, Experiment], schemes: Sequence[str]) -> li
         f"{name} {one['scheme']}": partial(file_of, name, str(layout.model(one["scheme"]))) for _, name, one in found
     }
     measured = latencies_ms(models, LATENCIES)
-    rows = [_row(*one, latency_ms=latency) for one, latency in zip(found, measured.values(), strict=True)]
+    costs = [
+        micro_costs(read(), one["scheme"], limits) if limits else {}
+        for read, (_, _, one) in zip(models.values(), found, strict=True)
+    ]
+    rows = [
+        _row(*one, latency_ms=latency, micro=micro)
+        for one, latency, micro in zip(found, measured.values(), costs, strict=True)
+    ]
     return sorted(rows, key=lambda row: (-row.accuracy, row.latency_ms_p50))
 
 
-def _row(backbone: str, experiment: str, metrics: Mapping[str, Any], *, latency_ms: float) -> Row:
+def _row(
+    backbone: str, experiment: str, metrics: Mapping[str, Any], *, latency_ms: float, micro: Mapping[str, int]
+) -> Row:
     multiply_adds, is_published = num_multiply_adds(backbone) or (None, False)
     same = ("accuracy", "standard_error", "take_accuracy", "accuracy_drop", "size_bytes", "peak_memory_bytes")
     counts = ("num_threads", "num_test_frames", "num_test_takes")
@@ -163,6 +179,8 @@ def _row(backbone: str, experiment: str, metrics: Mapping[str, Any], *, latency_
         num_multiply_adds=multiply_adds,
         are_multiply_adds_published=is_published,
         experiment=experiment,
+        flash_bytes=micro.get("flash_bytes"),
+        arena_bytes=micro.get("arena_bytes"),
         **{key: metrics[key] for key in (*same, *counts)},
     )
 
@@ -177,19 +195,30 @@ def candidate_of(row: Row) -> Candidate:
         row.size_bytes,
         {"backbone": row.backbone, "deploy": row.scheme},
         row.standard_error,
+        _micro_costs_of(row),
     )
 
 
-def tell(rows: Sequence[Row], *, as_json: bool) -> None:
-    """Write table and picture, print the table, as JSON or with the choice."""
+def _micro_costs_of(row: Row) -> dict[str, int]:
+    costs = {"flash_bytes": row.flash_bytes, "arena_bytes": row.arena_bytes}
+    return {name: cost for name, cost in costs.items() if cost is not None}
+
+
+def tell(rows: Sequence[Row], limits: MicroLimits, *, as_json: bool) -> None:
+    """Write table and picture, print the table, as JSON or with the choice.
+
+    Raises:
+        LimitError: If no model fits into the microcontroller that there are limits of; the table is written first.
+    """
     targets, exponents = targets_of_project(), exponents_of_project()
     candidates = [candidate_of(row) for row in rows]
-    on_front = front(candidates)
-    choice = choose(candidates, targets, exponents)
+    on_front = front([one for one in candidates if limits.keep(one.micro_costs)])
     rewards = [reward(one, targets, exponents) for one in candidates]
     table = pd.DataFrame([asdict(row) for row in rows])
     table = table.assign(is_on_front=[one in on_front for one in candidates], reward=rewards)
     write_text(FOLDER / "table.csv", table.to_csv(index=False, lineterminator="\n"))
+    fit = fitting(candidates, limits, f"{FOLDER}/table.csv")
+    choice = choose(fit, targets, exponents)
     picture = tradeoff(
         candidates,
         chosen=choice.candidate,
@@ -203,22 +232,23 @@ def tell(rows: Sequence[Row], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(table.to_json(orient="records", force_ascii=False, indent=2) + "\n")
     else:
-        sys.stdout.write(summary(rows, candidates, on_front, choice, targets, exponents))
+        sys.stdout.write(summary(rows, choice, targets, exponents, limits))
 
 
-def summary(
-    rows: Sequence[Row],
-    candidates: Sequence[Candidate],
-    on_front: Sequence[Candidate],
-    choice: Choice,
-    targets: Targets,
-    exponents: Exponents,
-) -> str:
+def summary(rows: Sequence[Row], choice: Choice, targets: Targets, exponents: Exponents, limits: MicroLimits) -> str:
     """Return the table as text, the best under each budget, and the choice with what makes it real."""
     columns = ["backbone", "pixels", "scheme", "accuracy", "by take", "drop", "size", "latency p50", "memory"]
-    columns += ["multiply-adds", "reward"]
+    columns += ["multiply-adds", *(MICRO_COLUMNS[cost] for cost in limits.by_cost()), "reward"]
+    candidates = [candidate_of(row) for row in rows]
+    fit = [one for one in candidates if limits.keep(one.micro_costs)]
+    on_front = front(fit)
     cells = [
-        [*_cells(row), f"{reward(one, targets, exponents):.3f}", "*" if one in on_front else ""]
+        [
+            *_cells(row),
+            *micro_cells(one.micro_costs, limits),
+            f"{reward(one, targets, exponents):.3f}",
+            "*" if one in on_front else "",
+        ]
         for row, one in zip(rows, candidates, strict=True)
     ]
     return "\n".join(
@@ -232,7 +262,8 @@ def summary(
             "",
             "* on the Pareto front: no other is at least as good in accuracy, latency and size and better in one",
             *(["~ scaled by the picture's area from the published number"] if _any_scaled(rows) else []),
-            *(f"Best with {text}" for text in budgets(candidates, targets)),
+            *([told_micro(len(fit), len(rows), limits)] if limits else []),
+            *(f"Best with {text}" for text in budgets(fit, targets)),
             "",
             "Chosen: " + sentence(choice, targets),
             *([] if targets else ["  (set choose.latency_ms or choose.size_bytes in params.yaml to weigh costs, too)"]),
@@ -257,6 +288,16 @@ def _cells(row: Row) -> list[str]:
         f"{row.peak_memory_bytes / MIB:.1f} MiB",
         "-" if row.num_multiply_adds is None else f"{about}{row.num_multiply_adds / 1e6:,.0f} M",
     ]
+
+
+def micro_cells(costs: Mapping[str, float], limits: MicroLimits) -> list[str]:
+    """Return cells with what a model takes on a microcontroller, one for each limit that is set."""
+    return [f"{costs[cost]:,}" if cost in costs else "-" for cost in limits.by_cost()]
+
+
+def told_micro(num_fit: int, num_models: int, limits: MicroLimits) -> str:
+    """Tell how many models fit into a microcontroller."""
+    return f"{num_fit} of {num_models} keep {limits}: no other is on the front, or chosen"
 
 
 def _any_scaled(rows: Sequence[Row]) -> bool:
