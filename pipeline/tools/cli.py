@@ -351,6 +351,23 @@ def coreml(folder: Path, weights: str, author: str, license_name: str, as_json: 
 
 
 @viewfinder.command(cls=Tool)
+@click.argument("folder", type=_FILE, default=Path("models/deployed"))
+@_as_json
+def onnx(folder: Path, as_json: bool) -> None:
+    """Make an ONNX file, for desktops and servers.
+
+    models/onnx/model.onnx is made from the model of FOLDER, or from the float32 scheme's if that is quantized. It is
+    run in onnxruntime on the golden pictures, and held against LiteRT; one that answers otherwise is not kept.
+    """
+    from pipeline.tools.onnx import Proof, onnx, table, to_json
+
+    def show(proof: Proof) -> None:
+        _print(to_json(proof) if as_json else table(proof))
+
+    onnx(folder, show)
+
+
+@viewfinder.command(cls=Tool)
 @click.option(
     "--max-flash-bytes",
     type=click.IntRange(min=1),
