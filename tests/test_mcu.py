@@ -208,6 +208,51 @@ def test_another_answer_of_tflm_is_an_error(monkeypatch):
         proven_answers(micro(), 100_000, list(pictures(1)))
 
 
+# x, sigmoid of x, and their product, as a swish of EfficientNet-B0 has them: scale and zero point
+SWISH = ((0.0009194161393679678, 3), (1 / 256, -128), (0.00045820025843568146, -4))
+
+
+def product_model():
+    """A model of one MUL, of every pair of int8 numbers."""
+    of_x, of_sigmoid, of_product = (
+        schema.QuantizationParametersT(scale=[scale], zeroPoint=[zero]) for scale, zero in SWISH
+    )
+    graph, shape = tiny_models.Graph(), (1, 256, 256, 1)
+    x = graph.tensor("x", shape, "int8", quantization=of_x)
+    sigmoid = graph.constant("sigmoid", np.arange(-128, 128, dtype=np.int8).reshape(1, 1, 256, 1))
+    graph.tensors[sigmoid].quantization = of_sigmoid
+    product = graph.add("MUL", [x, sigmoid], "product", shape, schema.MulOptionsT())
+    graph.tensors[product].type, graph.tensors[product].quantization = schema.TensorType.INT8, of_product
+    return write_model(graph.model(x, product))
+
+
+def product_by(dtype):
+    """The same in numpy. What differs is the type in which the one multiplier of all products is computed."""
+    (scale_x, zero_x), (scale_sigmoid, zero_sigmoid), (scale, zero) = SWISH
+    fraction, exponent = np.frexp(np.float64(dtype(scale_x) * dtype(scale_sigmoid) / dtype(scale)))
+    every = np.arange(-128, 128)
+    products = np.outer(every - zero_x, every - zero_sigmoid) * int(np.rint(fraction * 2**31))
+    high = (products + np.where(products >= 0, 1 << 30, 1 - (1 << 30))) / 2**31
+    high = np.trunc(high).astype(np.int64)  # rounded for the first time, half away from 0
+    steps = np.trunc(high / 2.0**-exponent + np.where(high >= 0, 0.5, -0.5))  # and for the second
+    return np.clip(steps + zero, -128, 127).astype(np.int8)
+
+
+@needs_tflm
+def test_tflm_multiplies_by_another_last_digit_than_the_reference_kernels():
+    content = product_model()
+    every = np.repeat(np.arange(-128, 128, dtype=np.int8)[:, np.newaxis], 256, axis=1)[..., np.newaxis]
+    interpreter = load_interpreter(content, 1, reference_kernels=True)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], every[np.newaxis])
+    interpreter.invoke()
+    reference = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0, ..., 0]
+    found = tflm.MicroInterpreter(content, 1 << 20)(every)[..., 0]
+    np.testing.assert_array_equal(reference, product_by(np.float32))
+    np.testing.assert_array_equal(found, product_by(np.float64))
+    assert 0 < (found != reference).sum() < 100
+    assert np.abs(found.astype(int) - reference).max() == 1
+
+
 def test_the_features_are_those_of_the_backbone():
     quantized = int8_backbone()
     picture = pictures(1, seed=8)[0]
