@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import yaml
@@ -44,6 +45,7 @@ from pipeline.takes.splits import NONE
 from pipeline.tools import mcu as tool
 from pipeline.tools.cli import viewfinder
 from pipeline.tools.mcu import FOLDER, mcu
+from pipeline.video.decode import sample_frames
 from tests import tiny_models, tiny_project
 from tests.conftest import PROJECT
 from tests.test_deploy import deploy_tiny
@@ -583,12 +585,48 @@ def test_the_docs_commands_run_the_example_on_an_emulated_cortex_m55(project):
     assert "the golden picture's answer, bit for bit" in done.stdout
 
 
+def test_the_docs_commands_make_pictures_grey(folder, monkeypatch):
+    (command,) = re.findall(r"^ffmpeg .*$", DOCS, re.MULTILINE)
+    (snippet,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
+    shutil.copy(PROJECT / "data/videos/hammer/IMG_0412.mov", "colours.mp4")
+    ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
+    subprocess.run([ffmpeg, "-v", "error", *command.split()[1:]], check=True)
+    images = [frame.image for frame in sample_frames(Path("grey.mp4"), per_second=1, width_pixels=160)]
+    for kind in ("strangers", "calibration"):
+        for path in [*sorted((PROJECT / "data" / kind).glob("*.jpg"))[:2], PROJECT / "data/calibration/black.png"]:
+            write_bytes(Path("data") / kind / path.name, path.read_bytes())
+    before = [path.name for path in sorted(Path("data").glob("*/*"))]
+    exec(snippet, {})
+    assert [path.name for path in sorted(Path("data").glob("*/*"))] == before
+    images += [np.asarray(Image.open(path)) for path in Path("data").glob("*/*")]
+    assert len(images) > len(before)
+    for image in images:
+        assert image.shape[2] == 3
+        np.testing.assert_allclose(image.min(axis=2), image.max(axis=2), atol=1)
+
+
 def test_score_and_predict_read_the_file_as_it_is():
     content = micro(3, 2)
     assert output_operator(content) == SLICED_SOFTMAX
     classifier = open_classifier(content, runtime="reference", resize="stretch")
     for picture in pictures(3):
         np.testing.assert_array_equal(classifier(picture), (run(content, picture).astype(np.float32) + 128) / 256)
+
+
+def test_the_files_of_backbones_tell_what_the_docs_table_says_fits():
+    """Of each width, up to which size."""
+    rows = re.findall(r"^\| (\w+)_(\d{3}) \| (\d+) \|.*\| yes \|$", DOCS, re.MULTILINE)
+    largest = dict[tuple[str, str], int]()
+    for base, width, pixels in rows:
+        largest[base, width] = max(largest.get((base, width), 0), int(pixels))
+    told = dict[str, set[str]]()
+    for path in (PROJECT / "conf/backbone").glob("*.yaml"):
+        for line in re.findall(r"^# On a microcontroller, .* hold (.*) \(docs", path.read_text("utf-8"), re.MULTILINE):
+            told[path.stem] = set(re.findall(r"\d\.\d+|(?<!\.)\b\d{2,3}\b", line))
+    expected = dict[str, set[str]]()
+    for (base, width), pixels in largest.items():
+        expected.setdefault(base, set()).update((f"{int(width) / 100:g}", str(pixels)))
+    assert told == expected != {}
 
 
 @pytest.mark.slow  # it brings TensorFlow
@@ -603,12 +641,15 @@ def test_the_benchmark_tells_the_smallest_memory():
 @needs_tflm
 def test_the_benchmark_builds_measures_and_tells_what_fails(monkeypatch, capfd):
     bench = importlib.import_module("bench.mcu")
-    monkeypatch.setattr(sys, "argv", ["mcu.py", "mobilenet_v1_025", "--pixels", "32"])
+    monkeypatch.setattr(sys, "argv", ["mcu.py", "mobilenet_v1_025", "--pixels", "96"])
     bench.main()
-    (found,) = re.findall(r"\| mobilenet_v1_025 \| 32 \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) M \|", capfd.readouterr().out)
-    flash, arena, multiply_adds = (float(number.replace(",", "")) for number in found)
+    printed = capfd.readouterr().out
+    assert all(line in DOCS for line in printed.splitlines())  # its row in the table, and the table's head
+    (found,) = re.findall(r"\| mobilenet_v1_025 \| 96 \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) M \|.*\| yes \|", printed)
+    flash, _, multiply_adds = (float(number.replace(",", "")) for number in found)
     # published for 128 x 128 pixels: 14 M multiply-adds, 0.47 M parameters, of which the classifier has 0.26 M
-    assert multiply_adds == pytest.approx(14 / 16, rel=0.1)
+    assert multiply_adds == pytest.approx(14 * (96 / 128) ** 2, rel=0.1)
     assert 210_000 < flash < 320_000
-    assert arena < 104_448  # at 96 pixels
     assert "fails: backbone: mobile" in bench.row("mobile", 32)
+    assert {"mobilenet_v2_035", "efficientnet_lite0", "xception"} <= set(bench.names())
+    assert "own_model" not in bench.names()
