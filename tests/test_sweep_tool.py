@@ -22,11 +22,13 @@ from pipeline.config.sweep import SearchConfig, SweepConfig, search_config, swee
 from pipeline.errors import ConfigurationError, ModelError, PipelineError
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.litert.head import append_head
+from pipeline.litert.micro_costs import blank_micro_classifier
 from pipeline.tools import sweep as module
 from pipeline.tools.cli import viewfinder
 from pipeline.tools.sweep import sweep
 from tests import tiny_models
 from tests.sandbox import Sandbox
+from tests.test_mcu import int8_backbone
 
 LITE0, LITE1, LITE2 = BACKBONES = [f"efficientnet_lite{i}" for i in range(3)]
 PIXELS = 32
@@ -75,7 +77,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A fresh clone of a project that was run, with an edit of params.yaml that is not committed."""
     ran = Sandbox(tmp_path_factory.mktemp("sweep_tool") / "project")
     ran.copy("conf", "params.yaml", "requirements.lock", "requirements-dev.lock")
-    ran.write("data/videos/model", append_head(tiny_models.backbone(), *tiny_models.head()))
+    ran.write("data/videos/model", append_head(int8_backbone(), *tiny_models.head()))
     ran.write("evaluate.py", EVALUATE)
     ran.write(".gitignore", "/.cache\n/plots\n/models\n/pictures\n")
     ran.write_yaml("dvc.yaml", stages(log_of(ran)))
@@ -139,6 +141,25 @@ def test_the_table_as_json_is_all_that_stdout_gets(repository: Sandbox, capfd: p
     sweep(SweepConfig([LITE0], [None], ["float32"]), as_json=True)
     (row,) = json.loads(capfd.readouterr().out)
     assert (row["backbone"], row["accuracy"], row["latency_ms_p50"], row["is_on_front"]) == (LITE0, 0.9, 1.0, True)
+
+
+@pytest.mark.slow
+def test_limits_of_a_microcontroller_are_measured_on_experiments_that_are_there(
+    repository: Sandbox, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = SweepConfig([LITE0], [None], ["float32", "int8"])
+    sweep(config)
+    before = len(runs(repository))
+    repository.edit("max_flash_bytes: null", "max_flash_bytes: 100000")
+    capfd.readouterr()
+    sweep(config)
+    repository.edit("max_flash_bytes: 100000", "max_flash_bytes: null")
+    assert len(runs(repository)) == before
+    told = capfd.readouterr().out
+    flash_bytes = len(blank_micro_classifier(Path("data/videos/model").read_bytes()))
+    assert f"  {flash_bytes:,}  " in told
+    assert "1 of 2 keep gate.max_flash_bytes: 100,000" in told
+    assert f"Chosen: {LITE0} int8" in told
 
 
 @pytest.mark.slow
