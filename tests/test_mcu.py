@@ -240,19 +240,46 @@ def product_by(dtype):
     return np.clip(steps + zero, -128, 127).astype(np.int8)
 
 
+def by_both(content, integers):
+    """What TFLM and LiteRT's reference kernels make of int8 [height, width]."""
+    given = integers[..., np.newaxis]
+    interpreter = load_interpreter(content, 1, reference_kernels=True)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], given[np.newaxis])
+    interpreter.invoke()
+    reference = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    return tflm.MicroInterpreter(content, 1 << 20)(given)[..., 0], reference[0, ..., 0]
+
+
 @needs_tflm
 def test_tflm_multiplies_by_another_last_digit_than_the_reference_kernels():
-    content = product_model()
-    every = np.repeat(np.arange(-128, 128, dtype=np.int8)[:, np.newaxis], 256, axis=1)[..., np.newaxis]
-    interpreter = load_interpreter(content, 1, reference_kernels=True)
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], every[np.newaxis])
-    interpreter.invoke()
-    reference = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0, ..., 0]
-    found = tflm.MicroInterpreter(content, 1 << 20)(every)[..., 0]
+    every = np.repeat(np.arange(-128, 128, dtype=np.int8)[:, np.newaxis], 256, axis=1)
+    found, reference = by_both(product_model(), every)
     np.testing.assert_array_equal(reference, product_by(np.float32))
     np.testing.assert_array_equal(found, product_by(np.float64))
     assert 0 < (found != reference).sum() < 100
     assert np.abs(found.astype(int) - reference).max() == 1
+
+
+def sigmoid_model(scale):
+    """A model of one LOGISTIC."""
+    graph, shape = tiny_models.Graph(), (1, 16, 16, 1)
+    x = graph.tensor("x", shape, "int8", quantization=schema.QuantizationParametersT(scale=[scale], zeroPoint=[0]))
+    y = graph.add("LOGISTIC", [x], "y", shape)
+    graph.tensors[y].type = schema.TensorType.INT8
+    graph.tensors[y].quantization = schema.QuantizationParametersT(scale=[1 / 256], zeroPoint=[-128])
+    return write_model(graph.model(x, y))
+
+
+@needs_tflm
+@pytest.mark.parametrize(("scale", "num_steps_off"), [(0.05, 0), (1.0, 0), (4.75, 2)])
+def test_tflms_sigmoid_ends_too_early_at_coarse_steps(scale, num_steps_off):
+    every = np.arange(-128, 128, dtype=np.int8).reshape(16, 16)
+    found, reference = by_both(sigmoid_model(scale), every)
+    exact = np.clip(np.rint(256 / (1 + np.exp(-every.astype(float) * scale))) - 128, -128, 127)
+    np.testing.assert_array_equal(reference, exact)
+    off = np.abs(found.astype(int) - exact)
+    assert off.max() == num_steps_off
+    assert set(every[off > 0]) == ({-1, 1} if num_steps_off else set())
 
 
 def test_the_features_are_those_of_the_backbone():
