@@ -41,8 +41,9 @@ from pipeline.keys.key import hash_of
 from pipeline.metrics.candidates import MIB, Candidate, as_edit, front
 from pipeline.pictures.tradeoff import tradeoff
 from pipeline.takes.splits import TRAIN, VALIDATION, read_takes
+from pipeline.tools.micro_table import micro_cells, micro_columns, told_micro
 from pipeline.tools.results import gate_of, params_of_project, read_metrics
-from pipeline.tools.sweep import MICRO_COLUMNS, budgets, check_all, micro_cells, told_micro
+from pipeline.tools.sweep import budgets, check_all
 from pipeline.tools.tables import text_table
 
 FOLDER = Path("plots/search")
@@ -341,7 +342,7 @@ def _candidate(trial: FrozenTrial, params: Mapping[str, Any], costs: Costs) -> C
 
 def _text(table: pd.DataFrame, limits: MicroLimits) -> str:
     columns = ["trial", "backbone", "scheme", "accuracy", "size", "latency p50"]
-    columns += [*(MICRO_COLUMNS[cost] for cost in limits.by_cost()), "reward", "front"]
+    columns += [*micro_columns(limits), "reward", "front"]
     return text_table(columns, [_cells(row, limits) for row in table.to_dict("records")])
 
 

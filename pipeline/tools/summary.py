@@ -12,6 +12,7 @@ from pipeline.gate import breaches_of, micro_figures
 from pipeline.metrics.candidates import MIB, Candidate, as_edit, candidate_of, front
 from pipeline.metrics.classification import CROSSVAL
 from pipeline.takes.splits import TEST, TRAIN, read_takes
+from pipeline.tools.micro_table import micro_lines
 from pipeline.tools.results import Metrics, gate_of, listed_schemes, params_of_project, read_metrics, scored_on
 from pipeline.tools.tables import text_table
 
@@ -131,7 +132,7 @@ def text_of(summary: Summary) -> str:
             text_table(_COLUMNS, [_row(scheme, summary.deployed) for scheme in summary.schemes]),
             "",
             *([text_table(HEAD_COLUMNS, summary.heads), ""] if summary.heads else []),
-            *_micro(summary),
+            *micro_lines(summary.schemes, summary.micro_limits),
             *_outcome(summary),
             *_pictures(),
             *([f"Chosen:   {summary.choice['why']}", f"To use it: {summary.choice['edit']}"] if summary.choice else []),
@@ -269,17 +270,6 @@ def _outcome(summary: Summary) -> list[str]:
     if summary.deployed != summary.wanted:
         return [f"Deployed: {held}", f"Wanted:   {summary.wanted} (`deploy` in params.yaml): run `dvc repro`"]
     return [f"Deployed: {held}"]
-
-
-def _micro(summary: Summary) -> list[str]:
-    """Return lines that tell what models take on a microcontroller, if there are limits on it."""
-    told = [
-        f"On a microcontroller: {one['scheme']} takes "
-        + " and ".join(f"{one[cost]:,} bytes of {cost.removesuffix('_bytes')}" for cost in MICRO_COSTS if cost in one)
-        for one in summary.schemes
-        if any(cost in one for cost in MICRO_COSTS)
-    ]
-    return [f"{line} ({summary.micro_limits})" for line in told]
 
 
 def _fitting(schemes: Sequence[Metrics], limits: MicroLimits) -> list[Candidate]:

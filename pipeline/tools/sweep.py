@@ -32,6 +32,7 @@ from pipeline.keys.key import hash_of
 from pipeline.litert.micro_costs import micro_costs
 from pipeline.metrics.candidates import MIB, Candidate, as_edit, front
 from pipeline.pictures.tradeoff import tradeoff
+from pipeline.tools.micro_table import micro_cells, micro_columns, told_micro
 from pipeline.tools.results import gate_of, params_of_project
 from pipeline.tools.tables import text_table
 
@@ -42,7 +43,6 @@ LATENCIES = Path(".cache/sweep/latency_ms.json")
 # it, and fails where they are named in dvc.lock and not in the cache, as in a fresh clone.
 TARGET = "report"
 
-MICRO_COLUMNS = {"flash_bytes": "flash, bytes", "arena_bytes": "arena, bytes"}
 _NUM_DIGITS = 8  # of the fingerprint in an experiment's name
 _LATENCY = (
     "latency: median of one picture in LiteRT on {num_threads} thread(s) of this machine, not of a phone; one sitting"
@@ -238,7 +238,7 @@ def tell(rows: Sequence[Row], limits: MicroLimits, *, as_json: bool) -> None:
 def summary(rows: Sequence[Row], choice: Choice, targets: Targets, exponents: Exponents, limits: MicroLimits) -> str:
     """Return the table as text, the best under each budget, and the choice with what makes it real."""
     columns = ["backbone", "pixels", "scheme", "accuracy", "by take", "drop", "size", "latency p50", "memory"]
-    columns += ["multiply-adds", *(MICRO_COLUMNS[cost] for cost in limits.by_cost()), "reward"]
+    columns += ["multiply-adds", *micro_columns(limits), "reward"]
     candidates = [candidate_of(row) for row in rows]
     fit = [one for one in candidates if limits.keep(one.micro_costs)]
     on_front = front(fit)
@@ -288,16 +288,6 @@ def _cells(row: Row) -> list[str]:
         f"{row.peak_memory_bytes / MIB:.1f} MiB",
         "-" if row.num_multiply_adds is None else f"{about}{row.num_multiply_adds / 1e6:,.0f} M",
     ]
-
-
-def micro_cells(costs: Mapping[str, float], limits: MicroLimits) -> list[str]:
-    """Return cells with what a model takes on a microcontroller, one for each limit that is set."""
-    return [f"{costs[cost]:,}" if cost in costs else "-" for cost in limits.by_cost()]
-
-
-def told_micro(num_fit: int, num_models: int, limits: MicroLimits) -> str:
-    """Tell how many models fit into a microcontroller."""
-    return f"{num_fit} of {num_models} keep {limits}: no other is on the front, or chosen"
 
 
 def _any_scaled(rows: Sequence[Row]) -> bool:
