@@ -132,7 +132,6 @@ def text_of(summary: Summary) -> str:
             text_table(_COLUMNS, [_row(scheme, summary.deployed) for scheme in summary.schemes]),
             "",
             *([text_table(HEAD_COLUMNS, summary.heads), ""] if summary.heads else []),
-            *micro_lines(summary.schemes, summary.micro_limits),
             *_outcome(summary),
             *_pictures(),
             *([f"Chosen:   {summary.choice['why']}", f"To use it: {summary.choice['edit']}"] if summary.choice else []),
@@ -153,6 +152,7 @@ def what_counts(summary: Summary) -> list[str]:
         names = ", ".join(summary.cut_labels)
         lines.append(f"Better than they are: the figures of {names}, whose few takes were trained on in part")
     lines += [summary.unknown] if summary.unknown else []
+    lines += micro_lines(summary.schemes, summary.micro_limits)
     lines += [f"Never recognized: {label}" for label in summary.never_predicted]
     guessing = [one for one in summary.schemes if _low(one) <= one["baseline_accuracy"]]
     if guessing:
