@@ -1,19 +1,21 @@
 """Stage `gate`: lets a model pass only if it keeps the limits in params.yaml.
 
 Reads metrics/schemes/<scheme>.json of the scheme to deploy and, to tell which others would pass, of those listed beside
-it; writes build/gate.json, the limits that the model keeps.
+it; writes build/gate.json, the limits that the model keeps. If there is a limit on what it takes on a microcontroller,
+it reads the model, too (DVC sees another model by its metrics, which are about that very file).
 It is a stage of its own because DVC removes what a stage writes before it runs its command: were `deploy` to refuse,
 the model deployed before would be gone. `deploy` needs gate.json, so a refusal here leaves models/deployed/ as it is.
 """
 
 import json
+import math
 import sys
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config.application import run_stage
-from pipeline.config.gate import INTERVAL, GateConfig, GateStage
-from pipeline.errors import LimitError
+from pipeline.config.gate import INTERVAL, MICRO_COSTS, GateConfig, GateStage, MicroLimits
+from pipeline.errors import InputError, LimitError
 from pipeline.files import layout, write_text
 
 # Limits that every head must keep by itself; the others are about the file.
@@ -38,6 +40,8 @@ class Breach:
 
     def __str__(self) -> str:
         """Return the limit, the value and the difference."""
+        if math.isinf(self.value):
+            return f"{self.name}: {_number(self.limit)}; this scheme runs on no microcontroller, int8 alone does"
         amount = abs(self.value - self.limit)
         relative = f" ({amount / self.limit:.0%})" if self.limit >= 1 else ""  # a percentage of a share would confuse
         direction = "too little" if self.name.startswith("min_") else "too much"
@@ -51,13 +55,41 @@ def gate(config: GateStage) -> None:
 
     Raises:
         LimitError: If it breaks one.
+        MissingPackageError: If there is a limit on a microcontroller's arena, and TFLM is not installed.
     """
-    breaches = breaches_of(json.loads(layout.metrics(config.deploy).read_text(encoding="utf-8")), config.gate)
+    breaches = breaches_of(figures_of(config.deploy, config.gate.micro), config.gate)
     if breaches:
         raise refusal(config.deploy, breaches, passing_schemes(config))
     content = {"scheme": config.deploy, "limits": config.gate.limits()}
     write_text(layout.GATE, json.dumps(content, indent=2) + "\n")
     sys.stderr.write(f"gate: {config.deploy} keeps all limits ({len(config.gate.limits())} set)\n")
+
+
+def figures_of(scheme: str, limits: MicroLimits) -> dict[str, Any]:
+    """Read the metrics of a scheme, and measure what limits on a microcontroller ask for."""
+    metrics: dict[str, Any] = json.loads(layout.metrics(scheme).read_text(encoding="utf-8"))
+    return metrics | micro_figures(scheme, limits)
+
+
+def micro_figures(scheme: str, limits: MicroLimits) -> dict[str, int]:
+    """Return what a scheme's model takes on a microcontroller, as far as there are limits (see `micro_costs`).
+
+    Raises:
+        InputError: If the model is not there.
+        MissingPackageError: If there is a limit on the arena, and TFLM is not installed.
+    """
+    if not limits:
+        return {}
+    from pipeline.litert.micro_costs import micro_costs  # noqa: PLC0415 - a run without such limits does not wait
+
+    path = layout.model(scheme)
+    if not path.is_file():
+        raise InputError(
+            found=f"no {path}, of which {limits} is asked",
+            expected="the model that the metrics are about",
+            remedy="run `dvc repro`; if that finds nothing to do: dvc checkout",
+        )
+    return micro_costs(path.read_bytes(), scheme, limits)
 
 
 def breaches_of(metrics: dict[str, Any], config: GateConfig) -> list[Breach]:
@@ -66,7 +98,7 @@ def breaches_of(metrics: dict[str, Any], config: GateConfig) -> list[Breach]:
     Limits on what the first head says hold for every further head, too.
 
     Args:
-        metrics: Of one scheme, as the stage `measure` wrote them.
+        metrics: Of one scheme, as `figures_of` gives them.
         config: The limits.
     """
     found = _breaches(metrics, config.limits(), config.judge_by)
@@ -90,7 +122,7 @@ def passing_schemes(config: GateStage) -> dict[str, bool]:
     """Tell for each scheme in `quantization` whether it would pass; one that is not scored is left out."""
     found = {scheme: layout.metrics(scheme) for scheme in config.quantization}
     return {
-        scheme: not breaches_of(json.loads(path.read_text(encoding="utf-8")), config.gate)
+        scheme: not breaches_of(figures_of(scheme, config.gate.micro), config.gate)
         for scheme, path in found.items()
         if path.is_file()
     }
@@ -118,6 +150,8 @@ def _value(metrics: dict[str, Any], limit: str, judge_by: str) -> float:
     if limit == "max_latency_ms_p50":
         return float(metrics["latency_ms"]["high" if judge_by == INTERVAL else "p50"])
     name = {"min_recall": "worst_recall"}.get(limit, limit.removeprefix("min_").removeprefix("max_"))
+    if name in MICRO_COSTS:
+        return float(metrics.get(name, math.inf))
     return float(metrics[name])
 
 

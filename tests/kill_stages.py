@@ -125,7 +125,7 @@ def assemble_tiny() -> None:
 
 
 SYSTEM_MODULES = {"posix", "fcntl", "_io"}
-NO_LIMITS = GateConfig("figure", *[None] * 8)
+NO_LIMITS = GateConfig("figure", *[None] * 10)
 # These work in one thread. What runs TensorFlow, and `evaluate`, whose output tells how long it took, are not here.
 SHORT_STAGES: Stages = {
     "split": (partial(split, SplitStage(SplitConfig(20, 20, 5, []))), [layout.SPLITS]),

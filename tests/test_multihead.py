@@ -651,7 +651,7 @@ def test_the_version_changes_with_a_heads_threshold(deployed: Path) -> None:
 def test_limits_hold_for_every_head(deployed: Path) -> None:
     metrics = json.loads(layout.metrics("float32").read_text())
     metrics["heads"]["parts"]["accuracy"] = 0.5
-    limits = GateConfig("figure", 0.7, *[None] * 7)
+    limits = GateConfig("figure", 0.7, *[None] * 9)
     (breach,) = breaches_of(metrics, limits)
     assert str(breach) == "min_accuracy, head parts: 0.7; it has 0.5, 0.2 too little"
     of_the_file = replace(limits, min_accuracy=None, max_size_bytes=1)

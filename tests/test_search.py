@@ -22,7 +22,7 @@ from pipeline.takes.splits import read_takes
 from pipeline.tools import search as module
 from pipeline.tools.search import run_trials, tell_duration
 from pipeline.tools.search_study import Settings, failed, finished, open_study, to_try
-from pipeline.tools.search_table import tell
+from pipeline.tools.search_table import Costs, tell
 from tests import tiny_models, tiny_project
 from tests.conftest import PROJECT
 
@@ -130,7 +130,7 @@ def test_the_result_says_how_to_make_it_real(folder: Path, capsys: pytest.Captur
     write_text(Path("params.yaml"), yaml.safe_dump(PARAMS | {"choose": {"size_bytes": 2 * 2**20}}))
     study = run(space(12), FakeWorkshop())
     capsys.readouterr()
-    tell(study, PARAMS | {"quantization": ["float32"]}, AnyLatency(), 6)
+    tell(study, PARAMS | {"quantization": ["float32"]}, Costs(AnyLatency(), {}), 6)
     table = pd.read_csv("plots/search/table.csv")
     assert len(table) == 12
     assert set(table["latency_ms_p50"]) == {7.0}  # from the last sitting, not from the trials
@@ -146,7 +146,7 @@ def test_a_choice_that_params_yaml_has_already_is_called_so(folder: Path, capsys
     write_text(Path("params.yaml"), yaml.safe_dump(PARAMS))
     study = run(space(1), FakeWorkshop())  # the only trial is of the settings that params.yaml has
     capsys.readouterr()
-    tell(study, PARAMS, AnyLatency(), 6)
+    tell(study, PARAMS, Costs(AnyLatency(), {}), 6)
     told = capsys.readouterr().out
     assert "That is what params.yaml says already" in told
     assert "To make it real" not in told
@@ -168,7 +168,7 @@ def test_it_is_told_by_which_head_models_are_compared(
     write_text(Path("params.yaml"), yaml.safe_dump(PARAMS))
     study = run(space(1), FakeWorkshop())
     capsys.readouterr()
-    tell(study, PARAMS | {"heads": {"material": "one", "parts": "many"}}, AnyLatency(), 6, head)
+    tell(study, PARAMS | {"heads": {"material": "one", "parts": "many"}}, Costs(AnyLatency(), {}), 6, head)
     said = capsys.readouterr().out
     assert re.search(f"Chosen: .*{told}", said)
     assert ("by the first head" in said) == (head is None)
@@ -229,7 +229,7 @@ def test_durations_come_from_trials_before() -> None:
 def test_no_result_at_all_is_an_error(folder: Path) -> None:
     study = run(space(1), FakeWorkshop({1: ValueError("odd")}))
     with pytest.raises(PipelineError, match="none of 1 trials gave a result"):
-        tell(study, PARAMS, {}, 6)
+        tell(study, PARAMS, Costs({}, {}), 6)
 
 
 def test_two_searches_at_once_are_refused(folder: Path) -> None:

@@ -19,10 +19,12 @@ from click.testing import CliRunner
 from pipeline.choosing.architectures import names_of, num_multiply_adds
 from pipeline.choosing.experiments import Experiment, file_of, metrics_at, metrics_of, run, run_interruptibly
 from pipeline.choosing.inputs import fingerprint, refuse_what_git_does_not_know
+from pipeline.config.gate import MicroLimits
 from pipeline.config.sweep import SearchConfig, SweepConfig, search_config, sweep_config
 from pipeline.errors import ConfigurationError, ModelError, PipelineError
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.litert.head import append_head
+from pipeline.litert.micro_costs import blank_micro_classifier
 from pipeline.tools import sweep as module
 from pipeline.tools.cli import viewfinder
 from pipeline.tools.results import asked_head
@@ -30,6 +32,7 @@ from pipeline.tools.sweep import sweep
 from pipeline.tools.sweep_table import Row
 from tests import tiny_models
 from tests.sandbox import Sandbox
+from tests.test_mcu import int8_backbone
 
 LITE0, LITE1, LITE2 = BACKBONES = [f"efficientnet_lite{i}" for i in range(3)]
 PIXELS = 32
@@ -78,7 +81,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A fresh clone of a project that was run, with an edit of params.yaml that is not committed."""
     ran = Sandbox(tmp_path_factory.mktemp("sweep_tool") / "project")
     ran.copy("conf", "params.yaml", "requirements.lock", "requirements-dev.lock")
-    ran.write("data/videos/model", append_head(tiny_models.backbone(), *tiny_models.head()))
+    ran.write("data/videos/model", append_head(int8_backbone(), *tiny_models.head()))
     ran.write("evaluate.py", EVALUATE)
     ran.write(".gitignore", "/.cache\n/plots\n/models\n/pictures\n")
     ran.write_yaml("dvc.yaml", stages(log_of(ran)))
@@ -145,6 +148,25 @@ def test_the_table_as_json_is_all_that_stdout_gets(repository: Sandbox, capfd: p
 
 
 @pytest.mark.slow
+def test_limits_of_a_microcontroller_are_measured_on_experiments_that_are_there(
+    repository: Sandbox, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = SweepConfig([LITE0], [None], ["float32", "int8"])
+    sweep(config)
+    before = len(runs(repository))
+    repository.edit("max_flash_bytes: null", "max_flash_bytes: 100000")
+    capfd.readouterr()
+    sweep(config)
+    repository.edit("max_flash_bytes: 100000", "max_flash_bytes: null")
+    assert len(runs(repository)) == before
+    told = capfd.readouterr().out
+    flash_bytes = len(blank_micro_classifier(Path("data/videos/model").read_bytes()))
+    assert f"  {flash_bytes:,}  " in told
+    assert "1 of 2 keep gate.max_flash_bytes: 100,000" in told
+    assert f"Chosen: {LITE0} int8" in told
+
+
+@pytest.mark.slow
 def test_metrics_and_files_of_experiments_are_read(repository: Sandbox) -> None:
     name = repository.output("git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps").split()[0]
     assert metrics_of([name, "another"])[name]["float32"]["scheme"] == "float32"
@@ -203,7 +225,7 @@ def test_models_are_compared_by_the_head_that_is_asked(
     folder: Path, capsys: pytest.CaptureFixture[str], head: str | None, chosen: str, told: str
 ) -> None:
     write_text(Path("params.yaml"), "choose: {latency_ms: 10}\n")
-    module.tell([row(LITE0, 0.9, 0.7), row(LITE1, 0.8, 0.95)], head, as_json=False)
+    module.tell([row(LITE0, 0.9, 0.7), row(LITE1, 0.8, 0.95)], MicroLimits(), head, as_json=False)
     said = capsys.readouterr().out
     accuracy = "accuracy" if head is None else "accuracy of material"
     assert f"Chosen: {chosen} float32: {accuracy} {0.9 if head is None else 0.95:.3f}" in said
@@ -222,7 +244,7 @@ def test_models_are_compared_by_the_head_that_is_asked(
 
 def test_with_one_head_there_is_nothing_to_choose_a_head_from(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_text(Path("params.yaml"), "choose: {}\n")
-    module.tell([replace(row(LITE0, 0.9, 0.7), heads={})], as_json=False)
+    module.tell([replace(row(LITE0, 0.9, 0.7), heads={})], MicroLimits(), as_json=False)
     assert "head" not in capsys.readouterr().out
 
 

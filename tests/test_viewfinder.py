@@ -26,6 +26,7 @@ COMMANDS = {
     "arm64",
     "trainable",
     "coreml",
+    "onnx",
     "mcu",
     "federate",
     "pretrained",
@@ -174,7 +175,7 @@ def test_the_makefile_explains_every_target_and_starts_tools_by_their_command() 
     assert [line.split()[1] for line in told.splitlines()] == phony
     used = set(re.findall(r"\$\(BIN\)/viewfinder ([\w-]+)", text))
     of_files = {"score", "predict", "import", "completion", "film", "pretrained"}
-    assert used == COMMANDS - of_files - {"arm64", "trainable", "coreml", "mcu", "federate"}
+    assert used == COMMANDS - of_files - {"arm64", "trainable", "coreml", "onnx", "mcu", "federate"}
     assert not re.search(r"-m pipeline\.(tools|choosing|score)", text)
 
 

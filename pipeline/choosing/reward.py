@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.config.choose import Exponents, Targets
-from pipeline.errors import InputError
+from pipeline.config.gate import MicroLimits
+from pipeline.errors import InputError, LimitError
 from pipeline.metrics.candidates import MIB, SAME_LATENCY, Candidate
 
 
@@ -69,6 +70,30 @@ def choose(candidates: Sequence[Candidate], targets: Targets, exponents: Exponen
     others = sorted((one for one in candidates if one is not chosen), key=lambda one: -rewards[id(one)])
     second = (others[0], rewards[id(others[0])]) if others else None
     return Choice(chosen, rewards[id(chosen)], (best, rewards[id(best)]), second)
+
+
+def fitting(candidates: Sequence[Candidate], limits: MicroLimits, where: str) -> list[Candidate]:
+    """Return the candidates that a microcontroller has room for; all if there are no limits.
+
+    No reward weighs these costs: what does not fit does not run.
+
+    Args:
+        candidates: With the costs that there are limits on.
+        limits: In `gate`.
+        where: What holds the costs of all, for the message.
+
+    Raises:
+        LimitError: If there is none.
+    """
+    found = [one for one in candidates if limits.keep(one.micro_costs)]
+    if candidates and not found:
+        raise LimitError(
+            found=f"none of {len(candidates)} models keeps {limits}",
+            expected="one of the scheme int8 that does: no other runs on a microcontroller",
+            remedy=f"{where} tells what each takes; try narrower backbones or smaller pictures (docs/pages/mcu.md has"
+            " a table), or change the limit in params.yaml",
+        )
+    return found
 
 
 def best_within(candidates: Sequence[Candidate], targets: Targets) -> Candidate | None:

@@ -25,6 +25,7 @@ from pipeline.config.backbone import BackboneStage
 from pipeline.config.backbone_names import overrides
 from pipeline.config.bottlenecks import BottlenecksStage
 from pipeline.config.composing import Stage, composed
+from pipeline.config.gate import MicroLimits
 from pipeline.config.plain import PARAMS, load
 from pipeline.config.quantize import QuantizeStage
 from pipeline.config.train import HEAD, TrainingConfig, TrainStage
@@ -33,6 +34,7 @@ from pipeline.files import layout, write_bytes, write_text
 from pipeline.heads.crossvalidation import cross_validate
 from pipeline.heads.head_file import INDEX, Head, index_of_heads, to_bytes
 from pipeline.heads.inputs import learned_rows
+from pipeline.litert.micro_costs import micro_costs
 from pipeline.metrics.classification import Predictions
 from pipeline.metrics.further import HeadScore
 from pipeline.metrics.many import ManyPredictions
@@ -122,6 +124,10 @@ class Workshop:
         measured = latencies_ms(files, self._folder / "latency_ms.json")
         return dict(zip(models, measured.values(), strict=True))
 
+    def micro_costs(self, architecture: str, scheme: str, limits: MicroLimits) -> dict[str, int]:
+        """Return what a model that was tried takes on a microcontroller (see `pipeline.litert.micro_costs`)."""
+        return micro_costs((self._folder / architecture / layout.model(scheme)).read_bytes(), scheme, limits)
+
     def _read_rows(self, architecture: str, scheme: str) -> Rows:
         """Return the bottlenecks of all takes that are not for testing; compute them if they are not there."""
         with self._inside(architecture):
@@ -132,24 +138,28 @@ class Workshop:
                 quantize(self._composed("quantize", QuantizeStage, architecture, scheme))
             if not layout.bottlenecks(scheme).exists():
                 bottlenecks(self._composed("bottlenecks", BottlenecksStage, architecture, scheme))
-            unknown = composed("train", TrainStage, load(PARAMS), [f"scheme={scheme}"]).unknown
+            unknown_mode = self._unknown_mode(scheme)
             if self._question:  # what looks like one of its labels is known only when they are
                 rows = read_rows(
                     layout.bottlenecks(scheme),
                     read_takes(layout.SPLITS),
-                    strangers=layout.STRANGERS if unknown.mode == LEARNED else None,
+                    strangers=layout.STRANGERS if unknown_mode == LEARNED else None,
                 )
             else:
-                rows, _ = learned_rows(scheme, unknown.mode)
+                rows, _ = learned_rows(scheme, unknown_mode)
             return rows.only(rows.are_for_training)
+
+    def _unknown_mode(self, scheme: str) -> str:
+        return composed("train", TrainStage, load(PARAMS), [f"scheme={scheme}"]).unknown.mode
 
     def _costs(self, architecture: str, scheme: str, rows: Rows) -> tuple[float, int]:
         """Return latency in ms and size in bytes, measured with an empty head: all heads have the same size."""
         with self._inside(architecture):
             path = layout.metrics(scheme)
             if not path.exists():
-                shape = rows.features.shape[1], len(rows.labels)
-                head = Head(np.zeros(shape, np.float32), np.zeros(shape[1], np.float32), rows.labels)
+                threshold = 0.5 if self._unknown_mode(scheme) == LEARNED else None  # one output more
+                shape = rows.features.shape[1], len(rows.labels) + (threshold is not None)
+                head = Head(np.zeros(shape, np.float32), np.zeros(shape[1], np.float32), rows.labels, threshold)
                 write_bytes(layout.head(scheme), to_bytes(head))
                 write_text(layout.further_heads(scheme) / INDEX, index_of_heads(()))
                 assemble(self._composed("assemble", AssembleStage, architecture, scheme))

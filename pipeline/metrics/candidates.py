@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.config.gate import MICRO_COSTS
+
 # Medians of the same model, measured again, differ by this factor; what lies closer is not called faster.
 SAME_LATENCY = 1.05
 
@@ -21,6 +23,7 @@ class Candidate:
         size_bytes: Of model.tflite.
         settings: Keys and values of params.yaml that make it; a key may name a file of conf/ before a colon.
         standard_error: Of the accuracy, over takes; 0 where it is not known.
+        micro_costs: What it takes on a microcontroller (see `pipeline.litert.micro_costs`); empty if nobody asked.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Candidate:
     size_bytes: int
     settings: Mapping[str, object] = field(default_factory=dict)
     standard_error: float = 0.0
+    micro_costs: Mapping[str, float] = field(default_factory=dict)
 
 
 def candidate_of(metrics: Mapping[str, Any]) -> Candidate:
@@ -40,6 +44,7 @@ def candidate_of(metrics: Mapping[str, Any]) -> Candidate:
         metrics["size_bytes"],
         {"deploy": metrics["scheme"]},
         metrics["standard_error"],
+        {cost: metrics[cost] for cost in MICRO_COSTS if cost in metrics},
     )
 
 

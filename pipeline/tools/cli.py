@@ -355,8 +355,33 @@ def coreml(folder: Path, weights: str, author: str, license_name: str, as_json: 
 
 
 @viewfinder.command(cls=Tool)
-@click.option("--max-flash-bytes", type=click.IntRange(min=1), help="Write nothing if the model is larger.")
-@click.option("--max-arena-bytes", type=click.IntRange(min=1), help="Write nothing if TFLM needs more memory for it.")
+@click.argument("folder", type=_FILE, default=Path("models/deployed"))
+@_as_json
+def onnx(folder: Path, as_json: bool) -> None:
+    """Make an ONNX file, for desktops and servers.
+
+    models/onnx/model.onnx is made from the model of FOLDER, or from the float32 scheme's if that is quantized. It is
+    run in onnxruntime on the golden pictures, and held against LiteRT; one that answers otherwise is not kept.
+    """
+    from pipeline.tools.onnx import Proof, onnx, table, to_json
+
+    def show(proof: Proof) -> None:
+        _print(to_json(proof) if as_json else table(proof))
+
+    onnx(folder, show)
+
+
+@viewfinder.command(cls=Tool)
+@click.option(
+    "--max-flash-bytes",
+    type=click.IntRange(min=1),
+    help="Write nothing if the model is larger.  [default: as `gate` says]",
+)
+@click.option(
+    "--max-arena-bytes",
+    type=click.IntRange(min=1),
+    help="Write nothing if TFLM needs more memory for it.  [default: as `gate` says]",
+)
 @click.option(
     "--frames", "max_frames", type=click.IntRange(min=1), help="Test frames to score, at most.  [default: all]"
 )
@@ -370,9 +395,10 @@ def mcu(max_flash_bytes: int | None, max_arena_bytes: int | None, max_frames: in
     TensorFlow Lite for Microcontrollers (the package tflite-micro) measures the memory that it takes, and must answer
     bit for bit as the kernels that score it on the test frames.
     """
-    from pipeline.tools.mcu import Limits, mcu, table
+    from pipeline.config.gate import MicroLimits
+    from pipeline.tools.mcu import mcu, table
 
-    measured = mcu(Limits(max_flash_bytes, max_arena_bytes), max_frames)
+    measured = mcu(MicroLimits(max_flash_bytes, max_arena_bytes), max_frames)
     _print(measured if as_json else table(measured))
 
 

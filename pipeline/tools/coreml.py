@@ -16,18 +16,17 @@ from pipeline.coreml.package import About, save_package
 from pipeline.coreml.saved import SavedPackage
 from pipeline.coreml.weights import Weights, weights_of
 from pipeline.errors import ModelError
-from pipeline.files import layout, sha256_of_bytes
+from pipeline.files import sha256_of_bytes
 from pipeline.litert.foreign import heads_of
 from pipeline.litert.golden import largest_factor
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import read_labels, read_threshold
-from pipeline.litert.model_file import is_float32
 from pipeline.litert.none_row import with_none
 from pipeline.litert.runtimes import signature
 from pipeline.metrics.probabilities import named
 from pipeline.takes.splits import NONE
 from pipeline.takes.staging import staged
-from pipeline.tools.golden_folder import GoldenFolder, read_golden
+from pipeline.tools.golden_folder import GoldenFolder, float32_model_in, read_golden
 from pipeline.tools.tables import text_table
 
 PACKAGE = Path("models/coreml/Viewfinder.mlpackage")  # Xcode names the class after it
@@ -93,7 +92,7 @@ def coreml(folder: Path, weights_name: str, *, author: str, license_name: str, s
     """
     weights = weights_of(weights_name)
     golden = read_golden(folder)
-    source = source_in(folder)
+    source = float32_model_in(folder, "Core ML has its own weights of 8 bits (--weights)")
     content = source.read_bytes()
     labels, threshold = read_labels(content), read_threshold(content)
     with_none_row = with_none(content)
@@ -109,31 +108,6 @@ def coreml(folder: Path, weights_name: str, *, author: str, license_name: str, s
         proof = proved(path, source, whole, golden, weights, threshold)
         show(proof)
         refuse_broken(proof)
-
-
-def source_in(folder: Path) -> Path:
-    """Return the float32 classifier to make a package of: the shipped file, or else the float32 scheme's.
-
-    Raises:
-        ModelError: If there is none.
-    """
-    shipped = folder / "model.tflite"
-    if shipped.is_file() and is_float32(shipped.read_bytes()):
-        return shipped
-    reference = layout.model(layout.REFERENCE_SCHEME)
-    if folder != layout.DEPLOYED:
-        raise ModelError(
-            found=f"{shipped} has quantized numbers, or is missing",
-            expected="a float32 model: Core ML has its own weights of 8 bits (--weights)",
-            remedy="run `viewfinder pretrained --scheme float32`, if `viewfinder pretrained` made it",
-        )
-    if not reference.is_file():
-        raise ModelError(
-            found=f"{shipped} is not float32, and {reference} is missing",
-            expected="one of these: Core ML has its own weights of 8 bits (--weights)",
-            remedy="list float32 under `quantization` in params.yaml, and run `dvc repro`",
-        )
-    return reference
 
 
 def proved(

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, ModelError
+from pipeline.files import layout
 from pipeline.images.model_input import to_model_input
 from pipeline.images.photos import read_photo
+from pipeline.litert.model_file import is_float32
 
 
 @dataclass(frozen=True)
@@ -50,3 +52,32 @@ def read_golden(folder: Path, max_pictures: int | None = None) -> GoldenFolder:
     names = [picture["file"] for picture in rule["pictures"]][:max_pictures]
     images = [read_photo(golden.with_name(name), width_pixels=sys.maxsize) for name in names]
     return GoldenFolder(manifest, rule, [to_model_input(image, side, manifest["input"]["resize"]) for image in images])
+
+
+def float32_model_in(folder: Path, reason: str) -> Path:
+    """Return the float32 classifier to make another format of: the shipped file, or else the float32 scheme's.
+
+    Args:
+        folder: Holds a model.
+        reason: Why no quantized model will do, for the message.
+
+    Raises:
+        ModelError: If there is none.
+    """
+    shipped = folder / "model.tflite"
+    if shipped.is_file() and is_float32(shipped.read_bytes()):
+        return shipped
+    reference = layout.model(layout.REFERENCE_SCHEME)
+    if folder != layout.DEPLOYED:
+        raise ModelError(
+            found=f"{shipped} has quantized numbers, or is missing",
+            expected=f"a float32 model: {reason}",
+            remedy="run `viewfinder pretrained --scheme float32`, if `viewfinder pretrained` made it",
+        )
+    if not reference.is_file():
+        raise ModelError(
+            found=f"{shipped} is not float32, and {reference} is missing",
+            expected=f"one of these: {reason}",
+            remedy="list float32 under `quantization` in params.yaml, and run `dvc repro`",
+        )
+    return reference

@@ -5,7 +5,7 @@ and the test frames; writes models/mcu/.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.config.evaluate import LITERT, REFERENCE
+from pipeline.config.gate import MICRO_COSTS, MicroLimits
 from pipeline.config.unknown import LEARNED, OFF
 from pipeline.errors import ConfigurationError, InputError, LimitError, ModelError
 from pipeline.evaluate import spread
@@ -26,6 +27,7 @@ from pipeline.images.photos import read_photo
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import embed_labels
 from pipeline.litert.micro import PIXEL_OFFSET, micro_classifier, micro_operators
+from pipeline.litert.micro_costs import MICRO_SCHEME
 from pipeline.litert.micro_measure import Footprint, by_reference_kernels, proven_answers
 from pipeline.litert.probes import probes
 from pipeline.metrics.classification import Predictions, agreement
@@ -36,10 +38,9 @@ from pipeline.shipping.self_test import candidates_of, choose_self_test
 from pipeline.takes.rows import Rows
 from pipeline.takes.splits import read_takes
 from pipeline.takes.staging import staged
-from pipeline.tools.results import listed_schemes, params_of_project, tell_of_heads_left_out
+from pipeline.tools.results import gate_of, listed_schemes, params_of_project, tell_of_heads_left_out
 from pipeline.tools.tables import text_table
 
-SCHEME = "int8"
 FOLDER = Path("models/mcu")
 _MAX_PHOTO_PIXELS = 1 << 14
 _LIBRARIES = ("tflite-micro", "ai-edge-litert")
@@ -47,39 +48,11 @@ _LIBRARIES = ("tflite-micro", "ai-edge-litert")
 Pixels = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a chip has room for; None for no limit.
-
-    Attributes:
-        max_flash_bytes: Of the model.
-        max_arena_bytes: Of the memory that TFLM works in.
-    """
-
-    max_flash_bytes: int | None = None
-    max_arena_bytes: int | None = None
-
-    def refuse(self, found: Footprint) -> None:
-        """Raise LimitError if a model needs more."""
-        pairs = (
-            (found.flash_bytes, self.max_flash_bytes, "flash"),
-            (found.arena_bytes, self.max_arena_bytes, "arena"),
-        )
-        broken = [(needed, most, what) for needed, most, what in pairs if most is not None and needed > most]
-        if broken:
-            raise LimitError(
-                found=f"the model needs {' and '.join(f'{needed:,} bytes of {what}' for needed, _, what in broken)}",
-                expected=" and ".join(f"at most {most:,} (--max-{what}-bytes)" for _, most, what in broken),
-                remedy="choose a smaller picture or a narrower backbone in params.yaml (docs/pages/mcu.md has a table),"
-                f" and run `dvc repro`; {FOLDER} is as it was",
-            )
-
-
-def mcu(limits: Limits, max_frames: int | None) -> dict[str, Any]:
+def mcu(options: MicroLimits, max_frames: int | None) -> dict[str, Any]:
     """Write models/mcu/, whole or not at all.
 
     Args:
-        limits: Beyond which nothing is written.
+        options: Limits beyond which nothing is written; where one is None, that of `gate` in params.yaml holds.
         max_frames: Test frames that are scored at most, evenly chosen; None for all.
 
     Returns:
@@ -94,11 +67,11 @@ def mcu(limits: Limits, max_frames: int | None) -> dict[str, Any]:
     """
     manifest, backbone = _manifest(), _backbone()
     tell_of_heads_left_out("mcu", manifest)
-    shipped, held_out = (read_head(path) for path in (layout.head(SCHEME), layout.held_out_head(SCHEME)))
-    rows, _ = learned_rows(SCHEME, OFF if shipped.threshold is None else LEARNED)
+    shipped, held_out = (read_head(path) for path in (layout.head(MICRO_SCHEME), layout.held_out_head(MICRO_SCHEME)))
+    rows, _ = learned_rows(MICRO_SCHEME, OFF if shipped.threshold is None else LEARNED)
     content = quantized_classifier(backbone, shipped, rows)
     found = Footprint.of(content)
-    limits.refuse(found)
+    refuse(found, options, gate_of(params_of_project()).micro)
     firmware, proof = _firmware(content, found, shipped, manifest, Model(backbone).input_pixels)
     files = firmware.files()
     test = _scored(quantized_classifier(backbone, held_out, rows), held_out, manifest, max_frames)
@@ -114,6 +87,22 @@ def mcu(limits: Limits, max_frames: int | None) -> dict[str, Any]:
     }
     _write(content, files | {"measured.json": json.dumps(measured, indent=2, ensure_ascii=False) + "\n"})
     return measured
+
+
+def refuse(found: Footprint, options: MicroLimits, in_params: MicroLimits) -> None:
+    """Raise LimitError if a model needs more than an option says, or else params.yaml."""
+    needed = {"flash_bytes": found.flash_bytes, "arena_bytes": found.arena_bytes}
+    limits = {cost: (limit, f"gate.max_{cost} in params.yaml") for cost, limit in in_params.by_cost().items()}
+    limits |= {cost: (limit, f"--max-{cost.replace('_', '-')}") for cost, limit in options.by_cost().items()}
+    broken = {cost: limits[cost] for cost in MICRO_COSTS if cost in limits and needed[cost] > limits[cost][0]}
+    if broken:
+        told = [f"{needed[cost]:,} bytes of {cost.removesuffix('_bytes')}" for cost in broken]
+        raise LimitError(
+            found=f"the model needs {' and '.join(told)}",
+            expected=" and ".join(f"at most {limit:,.0f} ({where})" for limit, where in broken.values()),
+            remedy="choose a smaller picture or a narrower backbone in params.yaml (docs/pages/mcu.md has a table),"
+            f" and run `dvc repro`; {FOLDER} is as it was",
+        )
 
 
 def _write(content: bytes, texts: dict[str, str]) -> None:
@@ -155,7 +144,8 @@ def quantized_classifier(backbone: bytes, head: Head, rows: Rows) -> bytes:
     lengths = {Model(backbone).output_length, len(head.weights), rows.features.shape[1]}
     if len(lengths) > 1:
         raise ModelError(
-            found=f"backbone, head and bottlenecks of {SCHEME} have {', '.join(map(str, sorted(lengths)))} features",
+            found=f"backbone, head and bottlenecks of {MICRO_SCHEME} have "
+            f"{', '.join(map(str, sorted(lengths)))} features",
             expected="files of one run",
             remedy="run `dvc repro`",
         )
@@ -196,11 +186,11 @@ def table(measured: dict[str, Any]) -> str:
 def _manifest() -> dict[str, Any]:
     """Return the last run's manifest.json, if it is of what params.yaml says."""
     params = params_of_project()
-    if SCHEME not in listed_schemes(params):
+    if MICRO_SCHEME not in listed_schemes(params):
         raise ConfigurationError(
             found=f"`quantization: {params['quantization']}` in params.yaml",
-            expected=f"{SCHEME} among them: microcontrollers take no other scheme",
-            remedy=f"add {SCHEME} to the list, and run `dvc repro`",
+            expected=f"{MICRO_SCHEME} among them: microcontrollers take no other scheme",
+            remedy=f"add {MICRO_SCHEME} to the list, and run `dvc repro`",
         )
     path = layout.DEPLOYED / "manifest.json"
     if not path.is_file():
@@ -222,10 +212,10 @@ def _manifest() -> dict[str, Any]:
 
 
 def _backbone() -> bytes:
-    path = layout.backbone(SCHEME)
+    path = layout.backbone(MICRO_SCHEME)
     if not path.is_file():
         raise InputError(
-            found=f"no {path}: the scheme {SCHEME} was not made",
+            found=f"no {path}: the scheme {MICRO_SCHEME} was not made",
             expected="the quantized backbone",
             remedy="run `dvc repro`",
         )
@@ -244,9 +234,8 @@ def _scored(content: bytes, head: Head, manifest: dict[str, Any], max_frames: in
     resize = manifest["input"]["resize"]
     labelled = embed_labels(content, head.labels, name=manifest["backbone"], description="scored")
     found = predict(labelled, frames, resize, REFERENCE, title="mcu")
-    phone = predict(
-        held_out_classifier(SCHEME, manifest["backbone"]), frames, resize, LITERT, title="  int8 for phones beside it"
-    )
+    of_phones = held_out_classifier(MICRO_SCHEME, manifest["backbone"])
+    phone = predict(of_phones, frames, resize, LITERT, title="  int8 for phones beside it")
     intervals = intervals_of(found)
     return {
         "accuracy": float(np.mean(found.predicted == found.actual)),

@@ -33,7 +33,7 @@ from pipeline.files import layout
 from pipeline.metrics.candidates import MIB
 from pipeline.takes.answers import read_answers
 from pipeline.takes.splits import TRAIN, VALIDATION, Take, read_takes
-from pipeline.tools.results import asked_head, params_of_project, read_metrics
+from pipeline.tools.results import asked_head, gate_of, params_of_project, read_metrics
 from pipeline.tools.search_study import (
     FAILURE,
     NUM_DIGITS,
@@ -47,7 +47,7 @@ from pipeline.tools.search_study import (
     num_missing,
     open_study,
 )
-from pipeline.tools.search_table import tell
+from pipeline.tools.search_table import Costs, tell
 from pipeline.tools.sweep import check_all
 
 _STDERR = 2  # results alone go to stdout
@@ -81,7 +81,9 @@ def search(config: SearchConfig, *, head: str | None = None) -> None:
     models = dict.fromkeys(model_of(trial) for trial in finished(study))
     asked = [take for take in takes if question is None or take.full_name in question.answers]
     num_takes = sum(take.has_part(TRAIN, VALIDATION) for take in asked)
-    tell(study, params, shop.latencies(models), num_takes, head)
+    limits = gate_of(params).micro
+    costs = Costs(shop.latencies(models), {model: shop.micro_costs(*model, limits) for model in models})
+    tell(study, params, costs, num_takes, head)
 
 
 def question_of(head: str, params: Mapping[str, Any], takes: Sequence[Take]) -> Question:

@@ -6,11 +6,13 @@ from typing import Any
 
 from pipeline.choosing.reward import choose, sentence
 from pipeline.config.choose import exponents_of_project, targets_of_project
+from pipeline.config.gate import MICRO_COSTS, MicroLimits
 from pipeline.files import layout
-from pipeline.gate import breaches_of
+from pipeline.gate import breaches_of, micro_figures
 from pipeline.metrics.candidates import MIB, Candidate, as_edit, candidate_of, front
 from pipeline.metrics.classification import CROSSVAL
 from pipeline.takes.splits import TEST, TRAIN, read_takes
+from pipeline.tools.micro_table import micro_lines
 from pipeline.tools.results import Metrics, gate_of, listed_schemes, params_of_project, read_metrics, scored_on
 from pipeline.tools.tables import text_table
 
@@ -54,6 +56,7 @@ class Summary:
         choice: What the targets in `choose` speak for, and the edit that it takes; empty without targets.
         labels: That the classifier tells apart.
         heads: A row for each further head and scheme, with `HEAD_COLUMNS`.
+        micro_limits: In `gate`, on what a model takes on a microcontroller.
     """
 
     backbone: str
@@ -71,6 +74,7 @@ class Summary:
     choice: dict[str, str]
     labels: list[str]
     heads: list[tuple[str, ...]]
+    micro_limits: MicroLimits
 
     def to_json(self) -> dict[str, Any]:
         """Return it as what can be written as JSON."""
@@ -84,9 +88,10 @@ def summarized() -> Summary:
         PipelineError: If there are no metrics yet, or params.yaml does not hold what it should.
     """
     params = params_of_project()
-    schemes = {scheme: read_metrics(layout.metrics(scheme)) for scheme in listed_schemes(params)}
+    limits = gate_of(params)
+    schemes = {scheme: _known(scheme, limits.micro) for scheme in listed_schemes(params)}
     first, wanted = next(iter(schemes.values())), str(params["deploy"])
-    wanted_metrics = schemes[wanted] if wanted in schemes else read_metrics(layout.metrics(wanted))
+    wanted_metrics = schemes[wanted] if wanted in schemes else _known(wanted, limits.micro)
     is_deployed = layout.DEPLOYED_METRICS.exists()
     return Summary(
         backbone=first["backbone"],
@@ -97,14 +102,24 @@ def summarized() -> Summary:
         unknown=_unknown_in_words(wanted_metrics),
         num_threads=first["num_threads"],
         busy_percent=first["busy_percent"],
-        schemes=[{key: metrics[key] for key in _SHOWN} for metrics in schemes.values()],
+        schemes=[_shown(metrics) for metrics in schemes.values()],
         wanted=wanted,
         deployed=read_metrics(layout.DEPLOYED_METRICS)["scheme"] if is_deployed else None,
-        breaches=[str(breach) for breach in breaches_of(dict(wanted_metrics), gate_of(params))],
-        choice=_choice(list(schemes.values())),
+        breaches=[str(breach) for breach in breaches_of(wanted_metrics, limits)],
+        choice=_choice(list(schemes.values()), limits.micro),
         labels=sorted(first["per_class"]),
         heads=_heads(schemes),
+        micro_limits=limits.micro,
     )
+
+
+def _known(scheme: str, limits: MicroLimits) -> dict[str, Any]:
+    """Return the metrics of a scheme, and what it takes on a microcontroller, as far as there are limits on it."""
+    return dict(read_metrics(layout.metrics(scheme))) | micro_figures(scheme, limits)
+
+
+def _shown(metrics: Metrics) -> dict[str, Any]:
+    return {key: metrics[key] for key in _SHOWN} | {cost: metrics[cost] for cost in MICRO_COSTS if cost in metrics}
 
 
 def text_of(summary: Summary) -> str:
@@ -137,6 +152,7 @@ def what_counts(summary: Summary) -> list[str]:
         names = ", ".join(summary.cut_labels)
         lines.append(f"Better than they are: the figures of {names}, whose few takes were trained on in part")
     lines += [summary.unknown] if summary.unknown else []
+    lines += micro_lines(summary.schemes, summary.micro_limits)
     lines += [f"Never recognized: {label}" for label in summary.never_predicted]
     guessing = [one for one in summary.schemes if _low(one) <= one["baseline_accuracy"]]
     if guessing:
@@ -154,11 +170,7 @@ def _heads(schemes: Mapping[str, Metrics]) -> list[tuple[str, ...]]:
         for scheme, metrics in schemes.items():
             if head in metrics.get("heads", {}):  # of a scheme that a run has not come to, the head may be new
                 one = metrics["heads"][head]
-                drop = one["intervals"].get("accuracy_drop")
-                between = (
-                    "{low:+.3f} to {high:+.3f}".format(**drop) if drop and scheme != layout.REFERENCE_SCHEME else ""
-                )
-                rows.append((head, scheme, *_accuracies(one), between))
+                rows.append((head, scheme, *_accuracies(one), _drop_interval(scheme, one)))
     return rows
 
 
@@ -207,7 +219,9 @@ def _test_in_words(metrics: Metrics) -> str:
 
 def next_steps(summary: Summary) -> dict[str, str]:
     """Return what to type, each something that works as it stands, and what it is good for."""
-    better = better_scheme(summary.schemes, summary.deployed) if summary.deployed and not summary.breaches else None
+    better = None
+    if summary.deployed and not summary.breaches:
+        better = better_scheme(summary.schemes, summary.deployed, summary.micro_limits)
     switch = {f"edit `deploy: {better.name}`": f"{_gain(summary, better)}; then: dvc repro"} if better else {}
     has_samples = set(summary.labels) >= SAMPLE_LABELS
     own = (
@@ -226,9 +240,9 @@ def next_steps(summary: Summary) -> dict[str, str]:
     }
 
 
-def better_scheme(schemes: Sequence[Metrics], deployed: str) -> Candidate | None:
+def better_scheme(schemes: Sequence[Metrics], deployed: str, limits: MicroLimits) -> Candidate | None:
     """Return the scheme that would be chosen if the deployed one were not there; None if it is no gain in anything."""
-    candidates = [candidate_of(metrics) for metrics in schemes]
+    candidates = _fitting(schemes, limits)
     others = [one for one in front(candidates) if one.name != deployed]
     return choose(others, targets_of_project(), exponents_of_project()).candidate if others else None
 
@@ -264,12 +278,17 @@ def _outcome(summary: Summary) -> list[str]:
     return [f"Deployed: {held}"]
 
 
-def _choice(schemes: Sequence[Metrics]) -> dict[str, str]:
+def _fitting(schemes: Sequence[Metrics], limits: MicroLimits) -> list[Candidate]:
+    """Return the schemes that a microcontroller has room for; all if there are no limits."""
+    return [one for one in map(candidate_of, schemes) if limits.keep(one.micro_costs)]
+
+
+def _choice(schemes: Sequence[Metrics], limits: MicroLimits) -> dict[str, str]:
     """Return which scheme the targets in `choose` speak for, if there are any, and the edit."""
-    targets = targets_of_project()
-    if not targets:
+    targets, candidates = targets_of_project(), _fitting(schemes, limits)
+    if not targets or not candidates:
         return {}
-    choice = choose([candidate_of(metrics) for metrics in schemes], targets, exponents_of_project())
+    choice = choose(candidates, targets, exponents_of_project())
     name = _accuracy_name(bool(schemes[0].get("heads")))
     return {"why": sentence(choice, targets, accuracy_name=name), "edit": as_edit(choice.candidate.settings)}
 

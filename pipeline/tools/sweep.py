@@ -20,16 +20,18 @@ from pipeline.choosing.architectures import input_pixels_of, names_of, num_multi
 from pipeline.choosing.experiments import Experiment, file_of, metrics_of, run
 from pipeline.choosing.inputs import fingerprint, refuse_what_git_does_not_know
 from pipeline.choosing.latency import latencies_ms
-from pipeline.choosing.reward import choose, reward
+from pipeline.choosing.reward import choose, fitting, reward
 from pipeline.config.application import answer_ctrl_c_by_an_exception, print_error
 from pipeline.config.choose import exponents_of_project, targets_of_project
+from pipeline.config.gate import MicroLimits
 from pipeline.config.sweep import SweepConfig, sweep_config
 from pipeline.errors import PipelineError, combine
 from pipeline.files import layout, write_bytes, write_text
 from pipeline.keys.key import hash_of
+from pipeline.litert.micro_costs import micro_costs
 from pipeline.metrics.candidates import front
 from pipeline.pictures.tradeoff import tradeoff
-from pipeline.tools.results import asked_head, params_of_project
+from pipeline.tools.results import asked_head, gate_of, params_of_project
 from pipeline.tools.sweep_table import OF_HEADS, Row, accuracy_name, candidate_of, summary
 
 FOLDER = Path("plots/sweep")
@@ -61,9 +63,10 @@ def sweep(config: SweepConfig, *, head: str | None = None, as_json: bool = False
     check_all(tried, config.quantization, params)
     experiments = experiments_of(tried, config.quantization, params)
     errors = run_missing(list(experiments.values()))
-    rows = rows_of(experiments, config.quantization)
+    limits = gate_of(params).micro
+    rows = rows_of(experiments, config.quantization, limits)
     if rows:
-        tell(rows, head, as_json=as_json)
+        tell(rows, limits, head, as_json=as_json)
     if errors:
         raise combine(errors, "experiments")
 
@@ -108,7 +111,7 @@ def run_missing(experiments: Sequence[Experiment]) -> list[PipelineError]:
     return errors
 
 
-def rows_of(experiments: Mapping[str, Experiment], schemes: Sequence[str]) -> list[Row]:
+def rows_of(experiments: Mapping[str, Experiment], schemes: Sequence[str], limits: MicroLimits) -> list[Row]:
     """Return a row for each architecture and scheme that there are metrics of, in their order."""
     metrics = metrics_of([experiment.name for experiment in experiments.values()])
     found = [
@@ -121,10 +124,19 @@ def rows_of(experiments: Mapping[str, Experiment], schemes: Sequence[str]) -> li
         f"{name} {one['scheme']}": partial(file_of, name, str(layout.model(one["scheme"]))) for _, name, one in found
     }
     measured = latencies_ms(models, LATENCIES)
-    return [_row(*one, latency_ms=latency) for one, latency in zip(found, measured.values(), strict=True)]
+    costs = [
+        micro_costs(read(), one["scheme"], limits) if limits else {}
+        for read, (_, _, one) in zip(models.values(), found, strict=True)
+    ]
+    return [
+        _row(*one, latency_ms=latency, micro=micro)
+        for one, latency, micro in zip(found, measured.values(), costs, strict=True)
+    ]
 
 
-def _row(backbone: str, experiment: str, metrics: Mapping[str, Any], *, latency_ms: float) -> Row:
+def _row(
+    backbone: str, experiment: str, metrics: Mapping[str, Any], *, latency_ms: float, micro: Mapping[str, int]
+) -> Row:
     multiply_adds, is_published = num_multiply_adds(backbone) or (None, False)
     same = ("accuracy", "standard_error", "take_accuracy", "accuracy_drop", "size_bytes", "peak_memory_bytes")
     counts = ("num_threads", "num_test_frames", "num_test_takes")
@@ -137,21 +149,26 @@ def _row(backbone: str, experiment: str, metrics: Mapping[str, Any], *, latency_
         are_multiply_adds_published=is_published,
         experiment=experiment,
         heads={head: {key: one[key] for key in OF_HEADS} for head, one in metrics.get("heads", {}).items()},
+        micro_costs=micro,
         **{key: metrics[key] for key in (*same, *counts)},
     )
 
 
-def tell(rows: Sequence[Row], head: str | None = None, *, as_json: bool) -> None:
-    """Write table and picture, print the table, the most accurate first, as JSON or with the choice."""
+def tell(rows: Sequence[Row], limits: MicroLimits, head: str | None = None, *, as_json: bool) -> None:
+    """Write table and picture, print the table, the most accurate first, as JSON or with the choice.
+
+    Raises:
+        LimitError: If no model fits into the microcontroller that there are limits of; the table is written first.
+    """
     targets, exponents = targets_of_project(), exponents_of_project()
     rows = sorted(rows, key=lambda row: (-candidate_of(row, head).accuracy, row.latency_ms_p50))
     candidates = [candidate_of(row, head) for row in rows]
-    on_front = front(candidates)
-    choice = choose(candidates, targets, exponents)
+    on_front = front([one for one in candidates if limits.keep(one.micro_costs)])
     rewards = [reward(one, targets, exponents) for one in candidates]
     table = pd.DataFrame([row.to_columns() for row in rows])
     table = table.assign(is_on_front=[one in on_front for one in candidates], reward=rewards)
     write_text(FOLDER / "table.csv", table.to_csv(index=False, lineterminator="\n"))
+    choice = choose(fitting(candidates, limits, f"{FOLDER}/table.csv"), targets, exponents)
     scored = rows[0].of(head)
     picture = tradeoff(
         candidates,
@@ -166,7 +183,7 @@ def tell(rows: Sequence[Row], head: str | None = None, *, as_json: bool) -> None
     if as_json:
         sys.stdout.write(table.to_json(orient="records", force_ascii=False, indent=2) + "\n")
     else:
-        sys.stdout.write(summary(rows, choice, targets, exponents, head=head))
+        sys.stdout.write(summary(rows, choice, targets, exponents, limits, head=head))
         where = f"{FOLDER}/table.csv, {FOLDER}/tradeoff.png"
         sys.stdout.write(f"Table and picture: {where}; all metrics: dvc exp show\n")
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from pipeline.choosing.reward import Choice, best_within, reward, sentence
 from pipeline.config.choose import Exponents, Targets
+from pipeline.config.gate import MICRO_COSTS, MicroLimits
 from pipeline.metrics.candidates import MIB, Candidate, as_edit, front
+from pipeline.tools.micro_table import micro_cells, micro_columns, told_micro
 from pipeline.tools.tables import text_table
 
 OF_HEADS = ("accuracy", "standard_error", "num_test_frames", "num_test_takes")
@@ -20,8 +22,9 @@ _LATENCY = (
 class Row:
     """One model of the table. Units are in the names; accuracies are shares of test frames and takes, 0..1.
 
-    All is from metrics/ of its experiment, but for the latency (see pipeline.choosing.latency). `heads` has of each
-    further head what `of` gives.
+    All is from metrics/ of its experiment, but for the latency (see pipeline.choosing.latency) and for what the model
+    takes on a microcontroller, which is measured if `gate` has a limit on it. `heads` has of each further head what
+    `of` gives.
     """
 
     backbone: str
@@ -41,6 +44,7 @@ class Row:
     num_test_takes: int
     experiment: str
     heads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    micro_costs: Mapping[str, int] = field(default_factory=dict)
 
     def of(self, head: str | None) -> Mapping[str, Any]:
         """Return accuracy, standard_error, num_test_frames and num_test_takes of a head; None is the first."""
@@ -49,8 +53,9 @@ class Row:
     def to_columns(self) -> dict[str, Any]:
         """Return what a row of the table holds; of a head called `material` `accuracy_material`, and so on."""
         columns = asdict(self)
-        heads = columns.pop("heads")
-        return columns | {f"{name}_{head}": value for head, one in heads.items() for name, value in one.items()}
+        heads, micro = columns.pop("heads"), columns.pop("micro_costs")
+        of_heads = {f"{name}_{head}": value for head, one in heads.items() for name, value in one.items()}
+        return columns | {cost: micro.get(cost) for cost in MICRO_COSTS} | of_heads
 
 
 def candidate_of(row: Row, head: str | None = None) -> Candidate:
@@ -63,20 +68,33 @@ def candidate_of(row: Row, head: str | None = None) -> Candidate:
         row.size_bytes,
         {"backbone": row.backbone, "deploy": row.scheme},
         figures["standard_error"],
+        row.micro_costs,
     )
 
 
 def summary(
-    rows: Sequence[Row], choice: Choice, targets: Targets, exponents: Exponents, *, head: str | None = None
+    rows: Sequence[Row],
+    choice: Choice,
+    targets: Targets,
+    exponents: Exponents,
+    limits: MicroLimits,
+    *,
+    head: str | None = None,
 ) -> str:
     """Return the table as text, the best under each budget, and the choice with what makes it real."""
     candidates = [candidate_of(row, head) for row in rows]
-    on_front = front(candidates)
+    fit = [one for one in candidates if limits.keep(one.micro_costs)]
+    on_front = front(fit)
     further, scored = list(rows[0].heads), rows[0].of(head)
     columns = ["backbone", "pixels", "scheme", "accuracy", "by take", "drop", *further, "size", "latency p50", "memory"]
-    columns += ["multiply-adds", "reward"]
+    columns += ["multiply-adds", *micro_columns(limits), "reward"]
     cells = [
-        [*_cells(row, further), f"{reward(one, targets, exponents):.3f}", "*" if one in on_front else ""]
+        [
+            *_cells(row, further),
+            *micro_cells(one.micro_costs, limits),
+            f"{reward(one, targets, exponents):.3f}",
+            "*" if one in on_front else "",
+        ]
         for row, one in zip(rows, candidates, strict=True)
     ]
     return "\n".join(
@@ -90,7 +108,8 @@ def summary(
             "",
             "* on the Pareto front: no other is at least as good in accuracy, latency and size and better in one",
             *(["~ scaled by the picture's area from the published number"] if _any_scaled(rows) else []),
-            *(f"Best with {text}" for text in budgets(candidates, targets, accuracy_name=accuracy_name(head))),
+            *([told_micro(len(fit), len(rows), limits)] if limits else []),
+            *(f"Best with {text}" for text in budgets(fit, targets, accuracy_name=accuracy_name(head))),
             "",
             "Chosen: " + sentence(choice, targets, accuracy_name=accuracy_name(head)),
             *([others_to_choose_by(further)] if further and head is None else []),
