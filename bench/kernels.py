@@ -2,8 +2,8 @@
 
 The first table asks each set of kernels for the features of the frames of the test takes, and holds them against those
 of XNNPACK on this machine, which heads are trained on; the head here is trained on all other takes. `int4 as
-convolutions` is int4 without what pipeline/litert/pointwise.py does. Emulated chips are slow, so none is asked unless
-named.
+convolutions` is int4 with `pointwise: convolution` (conf/quantization/int4.yaml). Emulated chips are
+slow, so none is asked unless named.
 
 The second table tells why they differ, layer by layer: how many numbers LiteRT's own kernels on this machine make of a
 layer's input that are not its sum of products, multiplied by the scales and rounded once. It looks at convolutions of
@@ -15,8 +15,8 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +24,15 @@ import pandas as pd
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from bench.schemes import PROJECT, Pictures, fitted, samples, schemes
+from pipeline.config.quantization import CONVOLUTION
 from pipeline.files import layout
 from pipeline.images.calibration import read_calibration
-from pipeline.litert import quantizer
 from pipeline.litert.arm64 import Arm64Interpreter
 from pipeline.litert.arm64_chips import CHIPS
 from pipeline.litert.dequantized import stored_integers
 from pipeline.litert.flatbuffer import operator_name, read_model
 from pipeline.litert.interpreter import Model, load_interpreter, without_delegate_message
+from pipeline.litert.quantizer import quantize
 from pipeline.takes.splits import TEST, read_takes
 
 SCHEMES = ("int8", "int4")
@@ -52,14 +53,14 @@ Run = Callable[[npt.NDArray[np.uint8]], Floats]
 
 def models(names: list[str], pictures: npt.NDArray[np.uint8]) -> dict[str, bytes]:
     """Quantize the project's backbone, with 4 bits in both ways."""
-    backbone, found = (PROJECT / layout.TUNED_BACKBONE).read_bytes(), {}
-    for name in names:
-        found[name] = quantizer.quantize(backbone, schemes()[name], list(pictures), num_threads=os.cpu_count() or 1)
-        with mock.patch.object(quantizer, "with_fully_connected", lambda content: content):
-            plain = quantizer.quantize(backbone, schemes()[name], list(pictures), num_threads=os.cpu_count() or 1)
-        if plain != found[name]:
-            found[f"{name} as convolutions"] = plain
-    return found
+    backbone, chosen = (PROJECT / layout.TUNED_BACKBONE).read_bytes(), {name: schemes()[name] for name in names}
+    for name, config in list(chosen.items()):
+        if config.pointwise != CONVOLUTION:
+            chosen[f"{name} as convolutions"] = replace(config, pointwise=CONVOLUTION)
+    num_threads = os.cpu_count() or 1
+    return {
+        name: quantize(backbone, config, list(pictures), num_threads=num_threads) for name, config in chosen.items()
+    }
 
 
 def kernels(chips: list[str]) -> dict[str, Callable[[bytes], Any]]:

@@ -1,20 +1,23 @@
 """The benchmarks: each says what it takes, pages and remarks name none that is not there, and two run for real."""
 
 import importlib
+import platform
 import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bench import input_types
+from bench import input_types, kernels
 from bench.heads import rows_of
 from bench.schemes import Pictures
 from pipeline.litert.head import append_head
 from pipeline.litert.metadata import embed_labels
+from pipeline.litert.quantizer import quantize
 from tests import tiny_models
 from tests.conftest import PROJECT
 
@@ -115,3 +118,24 @@ def test_input_types_tells_who_refuses_what() -> None:
         "| none | float32 | refused: no bytes | refused: no bytes |",
         "| at its size | float32 | 1 | 1 |",
     ]
+
+
+def test_kernels_counts_what_is_a_step_off() -> None:
+    config = replace(tiny_models.SCHEMES["int4"], pointwise="convolution")
+    content = quantize(tiny_models.backbone(num_features=64), config, tiny_models.pictures(60))
+    shares = [kernels.steps_off(content, picture) for picture in tiny_models.pictures(5)]
+    assert np.shape(shares) == (5, 1)
+    if platform.machine() == "x86_64":
+        assert 0 < np.mean(shares) < 0.2
+
+
+def test_kernels_holds_each_set_against_xnnpack() -> None:
+    content = quantize(tiny_models.backbone(num_features=64), tiny_models.SCHEMES["int8"], tiny_models.pictures(60))
+    labels = np.arange(24) % 2
+    inputs = tiny_models.pictures(24, seed=9)
+    inputs[labels == 1] //= 4  # the dark ones
+    pictures = Pictures("made up", inputs, labels, np.arange(24))
+    rows = list(kernels.agreement(content, pictures, np.arange(24) >= 16, []))
+    assert [row["kernels"] for row in rows] == ["XNNPACK here", "LiteRT's own here", "LiteRT's plain here"]
+    assert (rows[0]["features"], rows[0]["same label"]) == ("bit-equal", "100.0")
+    assert {row["accuracy"] for row in rows} == {"100.0"}

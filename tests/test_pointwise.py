@@ -2,12 +2,12 @@
 
 import platform
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from pipeline.litert import quantizer
 from pipeline.litert.dequantized import stored_integers
 from pipeline.litert.flatbuffer import operator_name, read_model, tensor_type_name, write_model
 from pipeline.litert.interpreter import Model
@@ -91,12 +91,11 @@ def test_a_scheme_of_more_bits_gives_all_layers_the_same():
     assert first_layer(SimpleNamespace(subgraphs=[SimpleNamespace(operators=[])])) is None
 
 
-def test_xnnpack_computes_4_bits_as_it_computes_8(monkeypatch):
+def test_xnnpack_computes_4_bits_as_it_computes_8():
     """A convolution of 4-bit weights is none of XNNPACK's: the kernel that runs it gives other features."""
     images = pictures(50, seed=7)
     mended = features(quantize(backbone(num_features=64), SCHEMES["int4"], pictures(60)), images)
-    monkeypatch.setattr(quantizer, "with_fully_connected", lambda content: content)
-    plain = quantize(backbone(num_features=64), SCHEMES["int4"], pictures(60))
+    plain = quantize(backbone(num_features=64), replace(SCHEMES["int4"], pointwise="convolution"), pictures(60))
     assert weights_of(plain)["top"] == ("CONV_2D", "INT4")
     np.testing.assert_array_equal(mended, features(widened(plain), images))
     if platform.machine() == "x86_64":  # LiteRT's own kernel rounds as XNNPACK does on ARM64

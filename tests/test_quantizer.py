@@ -152,6 +152,11 @@ def test_algorithm_that_refuses_the_rule():
             {"rounding": "calibrated", "algorithm": "MSE"},
             "rounding: calibrated with .*algorithm: MSE\n.*min_max_uniform",
         ),
+        ({"pointwise": "magic"}, "quantization.pointwise: magic\n.*one of convolution, fully_connected"),
+        (
+            {"pointwise": "fully_connected"},
+            r"pointwise: fully_connected with .*weight_bits: 8\n.*kind: static, weight_bits: 4(.|\n)*int8.yaml",
+        ),
         ({"activation_bits": 32}, r"activation_bits: 32 with quantization.kind: static"),
     ],
 )

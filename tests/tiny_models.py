@@ -16,7 +16,7 @@ SCHEMES = {
     "float16": QuantizationConfig("float16", "weight_only", 16, "float", 32, "float_casting"),
     "int8": QuantizationConfig("int8", "static", 8, "int", 8, MIN_MAX),
     "int16": QuantizationConfig("int16", "static", 8, "int", 16, MIN_MAX),
-    "int4": QuantizationConfig("int4", "static", 4, "int", 8, MIN_MAX),
+    "int4": QuantizationConfig("int4", "static", 4, "int", 8, MIN_MAX, pointwise="fully_connected"),
     "dynamic": QuantizationConfig("dynamic", "dynamic", 8, "int", 32, MIN_MAX),
     "int4_dynamic": QuantizationConfig("int4_dynamic", "dynamic", 4, "int", 32, MIN_MAX),
     "int4_weights": QuantizationConfig("int4_weights", "weight_only", 4, "int", 32, MIN_MAX),

@@ -3,9 +3,9 @@
 With weights of 4 bits the name matters. XNNPACK has kernels of 8-bit activations and 4-bit weights for FULLY_CONNECTED
 and none for CONV_2D (`VisitFullyConnectedNode` and `VisitConv2DNode` in LiteRT's xnnpack_delegate.cc). LiteRT's own
 kernels run that instead. They take several times as long, and do not round alike on all processors: a sum of products
-is multiplied by a fraction and shifted to the right to become 8 bits again, and x86 rounds after both, ARM64 and
-XNNPACK once. Steps of 4 bits are 18 times as large as those of 8, so the shift is shorter, and the first rounding
-coarser: in some layers every eighth number is one step too large. See docs/pages/arm64.md.
+is multiplied by a fraction and shifted to the right to become 8 bits again, and x86 rounds after both, ARM64 (ruy's
+kernel_arm64.cc) and XNNPACK once. Steps of 4 bits are 18 times as large as those of 8, so the shift is shorter, and
+the first rounding coarser: in some layers every eighth number is one step off. See docs/pages/arm64.md.
 """
 
 from typing import Any

@@ -14,7 +14,7 @@ from litert_quantizer import qtyping, quantizer, recipe_manager
 from litert_quantizer.calibrator import CalibrationMode, Calibrator
 from litert_quantizer.utils import qsv_utils
 
-from pipeline.config.quantization import QuantizationConfig
+from pipeline.config.quantization import FULLY_CONNECTED, QuantizationConfig
 from pipeline.errors import ConfigurationError, InputError
 from pipeline.litert.biases import with_room_for_biases
 from pipeline.litert.flatbuffer import operator_name, read_model, write_model
@@ -60,7 +60,7 @@ def quantize(
         if config.rounding == "calibrated":
             calibration = sorted(calibration, key=lambda picture: picture.tobytes())
             content = round_weights(content, config.weight_bits, _at_least_one(calibration))
-        if (config.kind, config.weight_bits) == ("static", 4):
+        if config.pointwise == FULLY_CONNECTED:
             content = with_fully_connected(content)
         recipe = _recipe(config, content)
         ranges = _ranges(content, recipe, calibration, num_threads) if recipe.need_calibration() else None
