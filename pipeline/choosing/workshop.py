@@ -85,7 +85,6 @@ class Workshop:
         self._resize = resize
         self._project = project.absolute()
         self._question = question
-        os.environ[CACHE_VARIABLE] = str(cache_folder().absolute())  # not that of the folder that is changed into
         self._rows = lru_cache(maxsize=4)(self._read_rows)
 
     def try_out(self, architecture: str, scheme: str, training: Mapping[str, Any], *, title: str) -> Outcome:
@@ -178,7 +177,7 @@ class Workshop:
             if not link.is_symlink():
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(self._project / name)
-        with contextlib.chdir(folder):
+        with _cache_of_takes(cache_folder().absolute()), contextlib.chdir(folder):
             yield
 
     def _composed(self, name: str, schema: type[Stage], architecture: str, scheme: str | None = None) -> Stage:
@@ -186,3 +185,17 @@ class Workshop:
         params = load(PARAMS) | {"backbone": architecture, "resize": self._resize}
         matrix = [f"quantization={scheme}"] if scheme else []
         return composed(name, schema, params, matrix, {"backbone": overrides})
+
+
+@contextlib.contextmanager
+def _cache_of_takes(folder: Path) -> Iterator[None]:
+    """Let stages use this cache, not one in the folder that is changed into."""
+    before = os.environ.get(CACHE_VARIABLE)
+    os.environ[CACHE_VARIABLE] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[CACHE_VARIABLE]
+        else:
+            os.environ[CACHE_VARIABLE] = before
