@@ -246,7 +246,8 @@ def test_a_search_shows_what_models_take_and_chooses_what_fits(
     assert pd.read_csv("plots/search/table.csv").set_index(["backbone", "scheme"])["flash_bytes"].max() == 2500
 
 
-def test_a_workshop_measures_what_was_tried(folder: Path) -> None:
+def test_a_workshop_measures_what_was_tried(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIEWFINDER_CACHE", str(folder / "cache"))  # a workshop sets it for its process
     shop = Workshop(Path("study"), "stretch", Path.cwd())
     write_bytes(Path("study/net") / layout.model("int8"), classifier())
     found = shop.micro_costs("net", "int8", FLASH)
