@@ -35,19 +35,29 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="session")
 def app(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Compile the app but for its screen, and return the class path of it."""
-    found = shutil.which("kotlinc") or next(map(str, KOTLIN.rglob("bin/kotlinc")), None)
+    found = next(map(str, KOTLIN.rglob("bin/kotlinc")), None) or shutil.which("kotlinc")
     if found is None:
         pytest.skip("no Kotlin compiler here (npm install --prefix .cache/kotlin kotlin-compiler)")
     if not all(jar.is_file() for jar in JARS) or shutil.which("javac") is None:
         pytest.skip("no JUnit here (apt-get install default-jdk-headless junit4 libandroid-json-java)")
     classes = tmp_path_factory.mktemp("classes")
-    library = next(Path(found).resolve().parents[1].glob("lib/kotlin-stdlib.jar"))
-    path = ":".join(map(str, [classes, library, *JARS]))
+    path = ":".join(map(str, [classes, *JARS]))
     java = [*(PROJECT / "tests/android").rglob("*.java"), *CAMERA.rglob("*.java")]
     subprocess.run(["javac", "-Xlint:all", "-Werror", "-cp", path, "-d", str(classes), *map(str, java)], check=True)
-    kotlin = ["bash", found, "-Werror", "-no-reflect", "-jvm-target", "17", "-cp", path, "-d", str(classes)]
+    kotlin = [
+        "bash",
+        found,
+        "-Werror",
+        "-include-runtime",
+        "-jvm-target",
+        "17",
+        "-cp",
+        path,
+        "-d",
+        f"{classes}/app.jar",
+    ]
     subprocess.run([*kotlin, *map(str, SOURCES)], check=True)
-    return path
+    return f"{classes}/app.jar:{path}"
 
 
 def golden_test(app: str, folder: Path, *, resize: str = "stretch") -> subprocess.CompletedProcess[str]:
