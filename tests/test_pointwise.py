@@ -1,5 +1,6 @@
 """Convolutions of one pixel as fully connected layers, and what weights of 4 bits gain by it."""
 
+import copy
 import platform
 from collections import Counter
 from dataclasses import replace
@@ -50,6 +51,23 @@ def test_a_convolution_of_one_pixel_is_a_fully_connected_layer():
     assert operators(written) == operators(backbone()) - Counter(["CONV_2D"]) + Counter(["FULLY_CONNECTED"])
     images = pictures(5)
     np.testing.assert_allclose(features(written, images), features(backbone(), images), rtol=1e-5)
+
+
+def test_two_convolutions_that_share_their_weights_are_two_layers():
+    model = backbone_model(num_features=8)
+    graph = model.subgraphs[0]
+    top = next(one for one in reversed(graph.operators) if operator_name(model, one) == "CONV_2D")
+    again = copy.deepcopy(top)
+    graph.tensors.append(copy.deepcopy(graph.tensors[top.outputs[0]]))
+    graph.tensors[-1].name = b"once more"
+    again.inputs[0], again.outputs = top.outputs[0], [len(graph.tensors) - 1]
+    place = graph.operators.index(top) + 1
+    graph.operators[place].inputs[0] = again.outputs[0]
+    graph.operators.insert(place, again)
+    content = write_model(model)
+    written = with_fully_connected(content)
+    assert operators(written)["FULLY_CONNECTED"] == 2
+    np.testing.assert_allclose(features(written, pictures(3)), features(content, pictures(3)), rtol=1e-5)
 
 
 def test_a_stride_a_group_and_an_odd_number_of_channels_leave_it_a_convolution():

@@ -33,15 +33,15 @@ def with_fully_connected(content: bytes) -> bytes:
     """
     model = read_model(content)
     graph = model.subgraphs[0]
-    for position, operator in enumerate(graph.operators):
-        if not _is_pointwise(model, operator):
-            continue
+    # all are found before the first is changed, as two may share their weights
+    for operator in [one for one in graph.operators if _is_pointwise(model, one)]:
         weights = graph.tensors[operator.inputs[1]]
-        weights.shape = [int(weights.shape[0]), int(weights.shape[3])]
+        weights.shape = [int(weights.shape[0]), int(weights.shape[-1])]
         activation = operator.builtinOptions.fusedActivationFunction
         options = schema.FullyConnectedOptionsT(fusedActivationFunction=activation, keepNumDims=True)
         inputs, outputs = (list(map(int, indices)) for indices in (operator.inputs, operator.outputs))
-        graph.operators[position] = new_operator(model, "FULLY_CONNECTED", inputs, outputs, options, version=_VERSION)
+        layer = new_operator(model, "FULLY_CONNECTED", inputs, outputs, options, version=_VERSION)
+        graph.operators[graph.operators.index(operator)] = layer
     return write_model(model)
 
 
