@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import yaml
 from click.testing import CliRunner
 from scipy.optimize import brentq
 from scipy.stats import norm
@@ -472,10 +473,12 @@ def test_the_command_from_bottlenecks_to_a_model_that_answers(flower, folder):
     tiny_project.make()
     tiny_project.make_bottlenecks(SCHEMES["int8"])
     write_text(Path("dvc.yaml"), "{}\n")
-    write_text(Path("params.yaml"), (PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    write_text(Path("params.yaml"), yaml.safe_dump(params | {"heads": {"material": "one"}}))
     options = ["--scheme", "int8", "--rounds", "2", "--folds", "2", "--clip", "0.001", "--noise", "3", "--json"]
     done = CliRunner().invoke(viewfinder, ["federate", *options], catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
+    assert "federate: takes the first head alone, and leaves out: material\n" in done.stderr
     result = json.loads(done.stdout)
     assert result == json.loads((layout.FEDERATED / "result.json").read_text(encoding="utf-8"))
     assert (result["clients"]["num"], len(result["accuracy_by_round"])) == (6, 3)

@@ -12,7 +12,6 @@ import numpy as np
 from pipeline.config.application import answer_ctrl_c_by_an_exception
 from pipeline.config.composing import composed
 from pipeline.config.crossval import CrossvalStage
-from pipeline.config.plain import PARAMS, load
 from pipeline.config.train import HEAD
 from pipeline.errors import ConfigurationError, InputError
 from pipeline.federated.clients import Clients, Indices, clients_of_table, made_up_clients, takes_as_clients
@@ -30,6 +29,7 @@ from pipeline.metrics.intervals import Interval, accuracy_difference_interval, s
 from pipeline.pictures.rounds import rounds_picture
 from pipeline.shipping.manifest import manifest, to_json
 from pipeline.takes.staging import staged
+from pipeline.tools.results import params_of_project, tell_of_heads_left_out
 from pipeline.tools.tables import text_table
 
 _MAX_ASKED = 50  # clients a round, unless --share says otherwise
@@ -87,13 +87,14 @@ def federate(request: Request) -> dict[str, Any]:
     begun = time.monotonic()
     answer_ctrl_c_by_an_exception()
     _refuse_contradictions(request)
-    params = load(PARAMS)
+    params = params_of_project()
     scheme = request.scheme or str(params.get("deploy"))
     config = composed("crossval", CrossvalStage, params, [f"scheme={scheme}"])
     _refuse_tuned(config)
     _refuse_missing(scheme)
     as_they_are = _clients(request, scheme, config)
     clients, scale = as_they_are.standardized()
+    tell_of_heads_left_out("federate", params.get("heads") or {})
     folds = clients.folds(request.num_folds)
     settings = _settings(request, clients)
     balance = config.training.class_balance

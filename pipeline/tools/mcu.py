@@ -38,7 +38,13 @@ from pipeline.shipping.self_test import candidates_of, choose_self_test
 from pipeline.takes.rows import Rows
 from pipeline.takes.splits import read_takes
 from pipeline.takes.staging import staged
-from pipeline.tools.results import gate_of, listed_schemes, params_of_project, tell_of_heads_left_out
+from pipeline.tools.results import (
+    further_heads_of,
+    gate_of,
+    listed_schemes,
+    params_of_project,
+    tell_of_heads_left_out,
+)
 from pipeline.tools.tables import text_table
 
 FOLDER = Path("models/mcu")
@@ -66,7 +72,7 @@ def mcu(options: MicroLimits, max_frames: int | None) -> dict[str, Any]:
         ModelError: If the backbone is of another form, or TFLM does not answer as the reference kernels do.
     """
     manifest, backbone = _manifest(), _backbone()
-    tell_of_heads_left_out("mcu", manifest)
+    tell_of_heads_left_out("mcu", further_heads_of(manifest))
     shipped, held_out = (read_head(path) for path in (layout.head(MICRO_SCHEME), layout.held_out_head(MICRO_SCHEME)))
     rows, _ = learned_rows(MICRO_SCHEME, OFF if shipped.threshold is None else LEARNED)
     content = quantized_classifier(backbone, shipped, rows)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -76,14 +76,14 @@ def asked_head(params: Mapping[str, Any], name: str | None) -> str | None:
     return None if name == FIRST_OUTPUT else name
 
 
-def tell_of_heads_left_out(command: str, manifest: Mapping[str, Any]) -> None:
-    """Say which heads a command leaves out that takes the first alone; nothing if the deployed model has no other.
+def further_heads_of(manifest: Mapping[str, Any]) -> list[str]:
+    """Return the names of the heads beside the first one, as the manifest of a deployed model tells them."""
+    return [head["name"] for head in manifest["output"].get("heads", [])]
 
-    Args:
-        command: Its name.
-        manifest: Of the deployed model.
-    """
-    if names := [head["name"] for head in manifest["output"].get("heads", [])]:
+
+def tell_of_heads_left_out(command: str, names: Collection[str]) -> None:
+    """Say which heads a command leaves out that takes the first alone; nothing if there is no other."""
+    if names:
         sys.stderr.write(f"{command}: takes the first head alone, and leaves out: {', '.join(names)}\n")
 
 

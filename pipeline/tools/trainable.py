@@ -25,7 +25,7 @@ from pipeline.shipping.checkpoint import read_checkpoint
 from pipeline.shipping.learning_folder import MODEL, read_features, shape_of, write_learning_folder
 from pipeline.shipping.manifest import read_manifest
 from pipeline.takes.staging import staged
-from pipeline.tools.results import tell_of_heads_left_out
+from pipeline.tools.results import further_heads_of, tell_of_heads_left_out
 from pipeline.tools.tables import text_table
 
 _NUM_CHECK_FRAMES = 16  # of a label
@@ -58,7 +58,7 @@ def trainable(request: Request) -> Path:
         ModelError: If the deployed model has no head of ours, or another than models/heads/ holds.
     """
     deployed = read_manifest(layout.DEPLOYED, "a deployed model", "run `make repro`, which deploys one")
-    tell_of_heads_left_out("trainable", deployed)
+    tell_of_heads_left_out("trainable", further_heads_of(deployed))
     scheme, shipped = deployed["scheme"], (layout.DEPLOYED / "model.tflite").read_bytes()
     head = read_head(layout.head(scheme))
     rows, _ = learned_rows(scheme, OFF if head.threshold is None else LEARNED)
