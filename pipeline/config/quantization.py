@@ -102,7 +102,7 @@ class QuantizationConfig:
             raise ConfigurationError(
                 found=f"quantization.pointwise: {FULLY_CONNECTED} with quantization.kind: {self.kind},"
                 f" quantization.weight_bits: {self.weight_bits}",
-                expected=f"kind: static, weight_bits: 4; {CONVOLUTION} with all others, which XNNPACK runs as they are",
+                expected=f"kind: static, weight_bits: 4; {CONVOLUTION} with all others",
                 remedy=f"correct conf/quantization/{self.scheme}.yaml",
             )
 
