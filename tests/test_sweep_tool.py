@@ -177,7 +177,7 @@ def test_metrics_and_files_of_experiments_are_read(repository: Sandbox) -> None:
         metrics_at("nowhere")
     message = f"model.tflite of the experiment {name} is not in DVC's cache (.|\n)*dvc exp remove {name}"
     with pytest.raises(ModelError, match=message):
-        file_of(name, str(layout.model("int8")))
+        file_of(name, str(layout.model("float16")))  # which no experiment made
 
 
 @pytest.mark.slow
