@@ -33,7 +33,7 @@ from pipeline.takes.splits import TEST, TRAIN, VALIDATION, Block, read_takes, wr
 
 PROJECT = Path(__file__).resolve().parents[1]
 SCHEMES = ("float32", "int8")
-BEHIND = ("quantize", "bottlenecks", "train", "crossval", "assemble", "evaluate")
+BEHIND = ("quantize", "bottlenecks", "train", "crossval", "multihead", "assemble", "evaluate")
 COLUMNS = {
     "accuracy": "percent of test frames that are right",
     "by take": "percent of test takes that are right when their frames vote",

@@ -39,7 +39,7 @@ from tests.clips import write_clip
 PROJECT = Path(__file__).resolve().parents[1]
 STAGES = (
     *("split", "frames", "augment", "finetune", "quantize", "bottlenecks"),
-    *("train", "crossval", "assemble", "evaluate", "measure", "report", "gate", "deploy"),
+    *("train", "crossval", "multihead", "assemble", "evaluate", "measure", "report", "gate", "deploy"),
 )
 AFTER_TRAINING = STAGES[STAGES.index("assemble") :]
 NUM_PICTURES = 8
@@ -61,6 +61,7 @@ READS = {
     "bottlenecks": ("frames", "augment", "finetune", "quantize"),
     "train": ("bottlenecks",),
     "crossval": ("bottlenecks",),
+    "multihead": ("bottlenecks",),
     "assemble": ("quantize",),
     "evaluate": ("frames",),
     "report": ("frames",),

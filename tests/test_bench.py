@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from bench import input_types, kernels
 from bench.heads import rows_of
@@ -61,6 +62,15 @@ def test_commands_in_pages_and_remarks_exist(command: str, start: Start) -> None
 
 def test_pages_name_every_benchmark() -> None:
     assert [name for name in NAMES if not any(f"bench.{name}" in command for command in COMMANDS)] == []
+
+
+def test_benchmarks_that_run_stages_leave_none_out() -> None:
+    """One that they do not know is missed by those behind it."""
+    stages = list(yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+    prepared = {"code", "check", "architecture", "backbone", "inspect"}
+    assert list(importlib.import_module("bench.scale").STAGES) == [name for name in stages if name not in prepared]
+    behind = stages[stages.index("quantize") : stages.index("evaluate") + 1]
+    assert list(importlib.import_module("bench.finetune").BEHIND) == behind
 
 
 @pytest.mark.slow
