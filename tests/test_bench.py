@@ -67,8 +67,8 @@ def test_pages_name_every_benchmark() -> None:
 def test_benchmarks_that_run_stages_leave_none_out() -> None:
     """One that they do not know is missed by those behind it."""
     stages = list(yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
-    prepared = {"code", "check", "architecture", "backbone", "inspect"}
-    assert list(importlib.import_module("bench.scale").STAGES) == [name for name in stages if name not in prepared]
+    left_out = {"code", "check", "architecture", "backbone", "inspect"}
+    assert list(importlib.import_module("bench.scale").STAGES) == [name for name in stages if name not in left_out]
     behind = stages[stages.index("quantize") : stages.index("evaluate") + 1]
     assert list(importlib.import_module("bench.finetune").BEHIND) == behind
 
