@@ -11,11 +11,10 @@ import numpy.typing as npt
 from pipeline.errors import ConfigurationError, ModelError
 from pipeline.files import layout
 from pipeline.litert.arm64 import Arm64Interpreter
-from pipeline.litert.golden import largest_factor
 from pipeline.litert.head import features_of
 from pipeline.litert.interpreter import load_interpreter
 from pipeline.processes.progress import counted
-from pipeline.tools.golden_folder import read_golden
+from pipeline.tools.golden_folder import GoldenFolder, read_golden
 from pipeline.tools.tables import text_table
 
 
@@ -69,7 +68,7 @@ def compared(
         )
     pairs = [(chip, scheme) for chip in chips for scheme in schemes or models]
     return [
-        _compare(chip, scheme, models[scheme].read_bytes(), golden.pictures, golden.rule)
+        _compare(chip, scheme, models[scheme].read_bytes(), golden)
         for chip, scheme in counted(pairs, "arm64", total=len(pairs), unit="model")
     ]
 
@@ -100,18 +99,14 @@ def refuse_broken(comparisons: Sequence[Comparison]) -> None:
         )
 
 
-def _compare(
-    chip: str, scheme: str, model: bytes, pixels: Sequence[npt.NDArray[np.uint8]], rule: dict[str, Any]
-) -> Comparison:
-    emulated, here = _on_both(chip, model, pixels)
-    floor = rule["floor"]
-    factor = largest_factor(np.maximum(emulated, floor), np.maximum(here, floor))
-    keeps_rule = factor <= rule["max_factor"]
+def _compare(chip: str, scheme: str, model: bytes, golden: GoldenFolder) -> Comparison:
+    factor = golden.largest_factor(*_on_both(chip, model, golden.pictures))
+    keeps_rule = factor <= golden.rule["max_factor"]
     try:
         backbone = features_of(model)
     except ModelError:  # a network's own classifier has no head of ours
         return Comparison(chip, scheme, None, None, factor, keeps_rule)
-    features = _on_both(chip, backbone, pixels)
+    features = _on_both(chip, backbone, golden.pictures)
     difference = float(np.abs(features[0] - features[1]).max())
     equal = features[0].tobytes() == features[1].tobytes()
     return Comparison(chip, scheme, equal, difference, factor, keeps_rule)

@@ -1,7 +1,6 @@
 """What `viewfinder coreml` does: a package for Core ML, proved against LiteRT before it takes its place."""
 
 import json
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,7 +17,6 @@ from pipeline.coreml.weights import Weights, weights_of
 from pipeline.errors import ModelError
 from pipeline.files import sha256_of_bytes
 from pipeline.litert.foreign import heads_of
-from pipeline.litert.golden import largest_factor
 from pipeline.litert.interpreter import Model
 from pipeline.litert.metadata import read_labels, read_threshold
 from pipeline.litert.none_row import with_none
@@ -26,7 +24,7 @@ from pipeline.litert.runtimes import signature
 from pipeline.metrics.probabilities import named
 from pipeline.takes.splits import NONE
 from pipeline.takes.staging import staged
-from pipeline.tools.golden_folder import GoldenFolder, float32_model_in, read_golden
+from pipeline.tools.golden_folder import GoldenFolder, float32_model_in, read_golden, without_nan
 from pipeline.tools.tables import text_table
 
 PACKAGE = Path("models/coreml/Viewfinder.mlpackage")  # Xcode names the class after it
@@ -125,7 +123,6 @@ def proved(
     """
     package, model = SavedPackage(path), Model(content)
     found, expected = (np.array([run(picture) for picture in golden.pictures]) for run in (package, model))
-    floor = golden.rule["floor"]
     return Proof(
         package=str(PACKAGE),
         source=str(source),
@@ -138,7 +135,7 @@ def proved(
             for one, other in zip(found, expected, strict=True)
         ),
         largest_difference=float(np.abs(found - expected).max()),
-        largest_factor=largest_factor(np.maximum(found, floor), np.maximum(expected, floor)),
+        largest_factor=golden.largest_factor(found, expected),
         max_factor=weights.max_factor,
     )
 
@@ -159,9 +156,8 @@ def table(proof: Proof) -> str:
 
 
 def to_json(proof: Proof) -> dict[str, Any]:
-    """Return what `--json` prints; JSON has no NaN, so that is null."""
-    is_nan = {name for name, value in asdict(proof).items() if isinstance(value, float) and math.isnan(value)}
-    return asdict(proof) | dict.fromkeys(is_nan) | {"holds": proof.holds}
+    """Return what `--json` prints."""
+    return without_nan(asdict(proof)) | {"holds": proof.holds}
 
 
 def refuse_broken(proof: Proof) -> None:

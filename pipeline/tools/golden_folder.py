@@ -1,7 +1,9 @@
 """The pictures with known answers that lie beside a model, as what a runtime is given."""
 
 import json
+import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from pipeline.errors import InputError, ModelError
 from pipeline.files import layout
 from pipeline.images.model_input import to_model_input
 from pipeline.images.photos import read_photo
+from pipeline.litert.golden import largest_factor
 from pipeline.litert.model_file import is_float32
 
 
@@ -29,6 +32,16 @@ class GoldenFolder:
     manifest: dict[str, Any]
     rule: dict[str, Any]
     pictures: list[npt.NDArray[np.uint8]]
+
+    def largest_factor(self, found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
+        """Return the largest factor between probabilities, by golden.json's rule: all below its floor count as it.
+
+        Args:
+            found: float32 [num_pictures, num_outputs].
+            expected: Likewise.
+        """
+        floor = self.rule["floor"]
+        return largest_factor(np.maximum(found, floor), np.maximum(expected, floor))
 
 
 def read_golden(folder: Path, max_pictures: int | None = None) -> GoldenFolder:
@@ -52,6 +65,11 @@ def read_golden(folder: Path, max_pictures: int | None = None) -> GoldenFolder:
     names = [picture["file"] for picture in rule["pictures"]][:max_pictures]
     images = [read_photo(golden.with_name(name), width_pixels=sys.maxsize) for name in names]
     return GoldenFolder(manifest, rule, [to_model_input(image, side, manifest["input"]["resize"]) for image in images])
+
+
+def without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as JSON can tell them; it has no NaN, so that is null."""
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
 
 
 def float32_model_in(folder: Path, reason: str) -> Path:

@@ -13,12 +13,11 @@ import numpy as np
 from pipeline.errors import ModelError
 from pipeline.files import write_bytes
 from pipeline.litert.foreign import AnsweringHead, heads_of
-from pipeline.litert.golden import largest_factor
 from pipeline.litert.interpreter import Model
 from pipeline.litert.runtimes import signature
 from pipeline.shipping.onnx_file import OnnxModel, to_onnx
 from pipeline.takes.staging import staged
-from pipeline.tools.golden_folder import GoldenFolder, float32_model_in, read_golden
+from pipeline.tools.golden_folder import GoldenFolder, float32_model_in, read_golden, without_nan
 from pipeline.tools.tables import text_table
 
 FILE = Path("models/onnx/model.onnx")
@@ -93,7 +92,6 @@ def proved(made: bytes, source: Path, golden: GoldenFolder, heads: Sequence[Answ
             remedy="install the versions of requirements-dev.lock: `make setup-dev`",
         )
     found, expected = (np.array([run(picture) for picture in golden.pictures]) for run in (file, model))
-    floor = golden.rule["floor"]
     return Proof(
         file=str(FILE),
         source=str(source),
@@ -104,7 +102,7 @@ def proved(made: bytes, source: Path, golden: GoldenFolder, heads: Sequence[Answ
             for one, other in zip(found, expected, strict=True)
         ),
         largest_difference=float(np.abs(found - expected).max()),
-        largest_factor=largest_factor(np.maximum(found, floor), np.maximum(expected, floor)),
+        largest_factor=golden.largest_factor(found, expected),
     )
 
 
@@ -122,9 +120,8 @@ def table(proof: Proof) -> str:
 
 
 def to_json(proof: Proof) -> dict[str, Any]:
-    """Return what `--json` prints; JSON has no NaN, so that is null."""
-    told = {name: None if value != value else value for name, value in asdict(proof).items()}  # noqa: PLR0124
-    return told | {"holds": proof.holds}
+    """Return what `--json` prints."""
+    return without_nan(asdict(proof)) | {"holds": proof.holds}
 
 
 def refuse_broken(proof: Proof) -> None:
